@@ -1,0 +1,60 @@
+//! What a client asks for: heads of HTTP and SOCKS5 become a [`ConnectRequest`], without I/O.
+
+use std::time::Duration;
+
+use crate::node::NodeName;
+
+/// One ask to be connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// The node that is asked for.
+    pub node: NodeName,
+    /// How the client asked, and so how it is answered.
+    pub form: Form,
+    /// How long the client is willing to wait, if it is less than the daemon.
+    pub deadline: Option<Duration>,
+    /// Bytes already read past the head: the first bytes for the node.
+    pub tail: Vec<u8>,
+}
+
+/// The forms of a request; the first byte tells SOCKS5 from HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `GET /v1/connect/NODE` with `Upgrade: portolan-tunnel` (RFC 9110, section 7.8).
+    Upgrade,
+    /// `CONNECT NODE` (RFC 9110, section 9.3.6).
+    Connect,
+    /// SOCKS5 (RFC 1928).
+    Socks5,
+    /// A forward: no head is read and no answer is given.
+    Forward,
+}
+
+/// Why a head is no request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    /// It breaks the rules of its form, or asks for what is not there.
+    #[error("{0}")]
+    Malformed(String),
+    /// It is longer than a head may be.
+    #[error("the head is longer than {max} bytes", max = MAX_HEAD)]
+    TooLarge,
+    /// It was not complete in time.
+    #[error("the head was not complete in time")]
+    TooSlow,
+    /// The client ended its stream inside the head.
+    #[error("the stream ended inside the head")]
+    Truncated,
+    /// A SOCKS5 command that is not CONNECT.
+    #[error("the SOCKS5 command {0} is not supported, only CONNECT (1)")]
+    SocksCommand(u8),
+    /// A SOCKS5 address type that does not exist.
+    #[error("the SOCKS5 address type {0} does not exist")]
+    SocksAddressType(u8),
+    /// The SOCKS5 client does not offer "no authentication".
+    #[error("the SOCKS5 client does not offer the method \"no authentication\"")]
+    SocksMethod,
+}
+
+/// The longest head, in bytes; also the most that is read before a request is complete.
+pub const MAX_HEAD: usize = 8192;

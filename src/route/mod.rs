@@ -1,0 +1,117 @@
+//! Routes and the table of them.
+
+mod pattern;
+mod table;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use pattern::{BadPattern, Pattern};
+pub use table::{RouteTable, Taken};
+
+/// One entry of the table: a pattern, a weight, and how to reach the nodes that match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// What it matches; its text is the route's key in the table.
+    pub pattern: Pattern,
+    /// Strict order, highest first; equal weights keep the order of the file.
+    pub weight: i64,
+    /// Where the node may be reached, tried in this order; never empty.
+    pub upstreams: Vec<Upstream>,
+    /// TLS to the upstream; `None` is plain TCP.
+    pub tls: Option<Arc<TlsPolicy>>,
+    /// How long TCP and TLS of one attempt may take; `None` is the daemon's default.
+    pub connect_timeout: Option<Duration>,
+    /// No discovery after the static steps.
+    pub is_final: bool,
+    /// A short name for people, logs and commands.
+    pub name: Option<String>,
+    /// A sentence for people.
+    pub description: Option<String>,
+    /// Where it is written.
+    pub origin: Origin,
+}
+
+/// The place in a file where an entry begins.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, as the configuration names it.
+    pub file: Arc<Path>,
+    /// The line of the entry's pattern, counted from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An address that we may dial.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// The host, as an address or as a name that is looked up at each attempt.
+    pub host: Host,
+    /// The TCP port, 1 to 65535.
+    pub port: u16,
+}
+
+/// The host of an [`Upstream`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address.
+    Ip(IpAddr),
+    /// A name.
+    Name(Box<str>),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// TLS to an upstream, as it is written; [`crate::dial::Trusts`] has what the files hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct TlsPolicy {
+    /// Certificate authorities in PEM; `None` is what the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Our certificate chain in PEM and its key; both or neither.
+    pub identity: Option<Identity>,
+    /// The name that the peer's certificate must bear; `None` is the upstream's host.
+    pub server_name: Option<String>,
+    /// SHA-256 of the peer's public key (SubjectPublicKeyInfo, as in RFC 7469); empty: any key.
+    pub pins: Vec<[u8; 32]>,
+    /// Neither chain nor name is verified; pins still are.
+    pub insecure_skip_verify: bool,
+}
+
+/// The files of a client certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The certificate chain in PEM, ours first.
+    pub cert: PathBuf,
+    /// The private key in PEM (PKCS#8, PKCS#1 or SEC1).
+    pub key: PathBuf,
+}

@@ -1,6 +1,18 @@
-//! What a client asks for: heads of HTTP and SOCKS5 become a [`ConnectRequest`], without I/O.
+//! What a client asks for, and what it is told: heads of HTTP and SOCKS5 become a [`ConnectRequest`], outcomes become
+//! bytes. No socket and no clock in here.
+
+mod answer;
+mod field;
+mod head;
+mod http;
+mod problem;
+mod socks5;
 
 use std::time::Duration;
+
+pub use answer::{established, refused};
+pub use head::{HeadReader, Step};
+pub use problem::{FailedAttempt, Problem};
 
 use crate::node::NodeName;
 
@@ -15,6 +27,13 @@ pub struct ConnectRequest {
     pub deadline: Option<Duration>,
     /// Bytes already read past the head: the first bytes for the node.
     pub tail: Vec<u8>,
+}
+
+impl ConnectRequest {
+    /// The request of a forward's client, which has no head.
+    pub fn forward(node: NodeName) -> Self {
+        Self { node, form: Form::Forward, deadline: None, tail: Vec::new() }
+    }
 }
 
 /// The forms of a request; the first byte tells SOCKS5 from HTTP.
@@ -39,6 +58,9 @@ pub enum BadHead {
     /// It is longer than a head may be.
     #[error("the head is longer than {max} bytes", max = MAX_HEAD)]
     TooLarge,
+    /// It has more header lines than a head may have.
+    #[error("the head has more than {max} header lines", max = MAX_HEADER_LINES)]
+    TooManyHeaderLines,
     /// It was not complete in time.
     #[error("the head was not complete in time")]
     TooSlow,
@@ -58,3 +80,15 @@ pub enum BadHead {
 
 /// The longest head, in bytes; also the most that is read before a request is complete.
 pub const MAX_HEAD: usize = 8192;
+
+/// The most header lines that an HTTP head may have.
+pub const MAX_HEADER_LINES: usize = 64;
+
+/// The protocol that an `Upgrade` asks for.
+pub const UPGRADE_PROTOCOL: &str = "portolan-tunnel";
+
+/// The path that a canonical request begins with; the node's name follows it, percent-encoded.
+pub const CONNECT_PATH: &str = "/v1/connect/";
+
+/// The longest deadline that a client may ask for.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(3600);

@@ -1,0 +1,179 @@
+//! `portolan.toml`: what may be written in it.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::document::walk;
+use super::forward::{self, forward};
+use super::problem::{Problem, Problems};
+use super::routes_file::DIALING;
+use super::section::{Keys, Section, brief, later};
+use super::settings::{
+    Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel, SocketAccess,
+    SocketConfig,
+};
+use super::socket::{Scope, access, same_path, socket_path};
+use super::source::Source;
+
+pub(super) const KEYS: Keys = Keys {
+    heading: "",
+    known: &["routes", "socket", "admin", "forward", "dial", "limits", "log"],
+    later: &["state", "node", "discovery", "resolver", "gateway"],
+};
+
+pub(super) const SOCKET_KEYS: Keys =
+    Keys { heading: "[socket]", known: &["path", "mode", "owner", "group"], later: &["allow"] };
+
+/// The keys of a table that the admin API will use; they are checked, so that a file that has them can be kept.
+pub(super) const ADMIN_KEYS: Keys = Keys { heading: "[admin]", known: &["path", "mode", "owner", "group"], later: &[] };
+
+pub(super) const DIAL_KEYS: Keys =
+    Keys { heading: "[dial]", known: &["connect_timeout", "establish", "race_after"], later: &[] };
+
+pub(super) const LIMITS_KEYS: Keys =
+    Keys { heading: "[limits]", known: &["relays", "drain_timeout", "half_close_timeout", "idle_timeout"], later: &[] };
+
+pub(super) const LOG_KEYS: Keys = Keys { heading: "[log]", known: &["level", "format"], later: &[] };
+
+const DRAINING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+const SILENCE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3600);
+
+const LEVELS: [(&str, LogLevel); 6] = [
+    ("off", LogLevel::Off),
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+const FORMATS: [(&str, LogFormat); 4] = [
+    ("auto", LogFormat::Auto),
+    ("text", LogFormat::Text),
+    ("json", LogFormat::Json),
+    ("journald", LogFormat::Journald),
+];
+
+/// Reads `portolan.toml`; where there was a problem stands the default.
+pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Problems) -> Config {
+    walk(source, &KEYS, problems, |root| {
+        let (socket, path_of_socket) = socket(root, scope);
+        let path_of_admin = admin(root, scope);
+        let forwards: Vec<_> =
+            root.sections("forward", &forward::KEYS).iter().filter_map(|section| forward(section, scope)).collect();
+        check_addresses(root, path_of_socket.into_iter().chain(path_of_admin).collect(), &forwards);
+        Config {
+            path: Arc::clone(source.path()),
+            routes: routes(root),
+            socket,
+            forwards: forwards.into_iter().map(Spanned::into_inner).collect(),
+            dial: dial(root),
+            limits: limits(root),
+            log: log(root),
+        }
+    })
+}
+
+fn routes(root: &Section<'_>) -> Vec<PathBuf> {
+    if !root.has("routes") {
+        return vec![root.document().resolve("routes.toml")];
+    }
+    let mut files: Vec<PathBuf> = Vec::new();
+    for text in root.texts("routes").unwrap_or_default() {
+        let written = *text.get_ref();
+        if written.starts_with("etcd:") {
+            root.report(text.span(), later("a table in etcd"));
+        } else if written.contains(['*', '?', '[']) {
+            let problem = Problem::error("a pattern of file names is not supported yet");
+            root.report(text.span(), problem.help("name each file"));
+        } else if let Some(path) = root.as_path("routes", &text) {
+            if files.contains(path.get_ref()) {
+                let problem = Problem::error(format!("\"{}\" is named twice", brief(written)));
+                root.report(text.span(), problem.help("remove one of the two"));
+            } else {
+                files.push(path.into_inner());
+            }
+        }
+    }
+    files
+}
+
+fn socket(root: &Section<'_>, scope: Scope) -> (SocketConfig, Option<Spanned<PathBuf>>) {
+    let Some(section) = root.section("socket", &SOCKET_KEYS) else {
+        return (SocketConfig { path: None, access: SocketAccess::default() }, None);
+    };
+    let path = bound(&section);
+    let access = access(&section, scope, SocketAccess::default());
+    (SocketConfig { path: path.as_ref().map(|path| path.get_ref().clone()), access }, path)
+}
+
+fn admin(root: &Section<'_>, scope: Scope) -> Option<Spanned<PathBuf>> {
+    let section = root.section("admin", &ADMIN_KEYS)?;
+    access(&section, scope, SocketAccess::default());
+    bound(&section)
+}
+
+fn bound(section: &Section<'_>) -> Option<Spanned<PathBuf>> {
+    let path = section.path("path")?;
+    let span = path.span();
+    Some(Spanned::new(span, socket_path(section, path)?))
+}
+
+/// Two doors cannot be one socket; port 0 is a free one each time.
+fn check_addresses(root: &Section<'_>, sockets: Vec<Spanned<PathBuf>>, forwards: &[Spanned<ForwardConfig>]) {
+    let as_unix = |path: Spanned<PathBuf>| {
+        Spanned::new(path.span(), ForwardAddress::Unix(path.into_inner(), SocketAccess::default()))
+    };
+    let mut seen: Vec<Spanned<ForwardAddress>> = Vec::new();
+    let listens = forwards.iter().map(|forward| Spanned::new(forward.span(), forward.get_ref().listen.clone()));
+    for address in sockets.into_iter().map(as_unix).chain(listens) {
+        let same = |other: &&Spanned<ForwardAddress>| match (address.get_ref(), other.get_ref()) {
+            (ForwardAddress::Tcp(one), ForwardAddress::Tcp(other)) => one == other && one.port() != 0,
+            (ForwardAddress::Unix(one, _), ForwardAddress::Unix(other, _)) => same_path(one, other),
+            _ => false,
+        };
+        match seen.iter().find(same) {
+            Some(first) => {
+                let problem = Problem::error("the address is taken").label("written again here");
+                let problem = problem.related(root.document().place(first.span()), "first written here");
+                root.report(address.span(), problem.help("give each its own"));
+            }
+            None => seen.push(address),
+        }
+    }
+}
+
+fn dial(root: &Section<'_>) -> DialConfig {
+    let default = DialConfig::default();
+    let Some(section) = root.section("dial", &DIAL_KEYS) else { return default };
+    section.race_after();
+    DialConfig {
+        connect_timeout: section.duration("connect_timeout", &DIALING).unwrap_or(default.connect_timeout),
+        establish: section.duration("establish", &DIALING).unwrap_or(default.establish),
+    }
+}
+
+fn limits(root: &Section<'_>) -> Limits {
+    let default = Limits::default();
+    let Some(section) = root.section("limits", &LIMITS_KEYS) else { return default };
+    let relays = section.integer("relays", 1..=1_000_000_000).and_then(|relays| usize::try_from(relays).ok());
+    Limits {
+        relays: relays.unwrap_or(default.relays),
+        drain_timeout: section.duration("drain_timeout", &DRAINING).unwrap_or(default.drain_timeout),
+        half_close_timeout: section.timeout("half_close_timeout", &SILENCE, default.half_close_timeout),
+        idle_timeout: section.timeout("idle_timeout", &SILENCE, default.idle_timeout),
+    }
+}
+
+fn log(root: &Section<'_>) -> LogConfig {
+    let default = LogConfig::default();
+    let Some(section) = root.section("log", &LOG_KEYS) else { return default };
+    LogConfig {
+        level: section.choice("level", &LEVELS).unwrap_or(default.level),
+        format: section.choice("format", &FORMATS).unwrap_or(default.format),
+    }
+}

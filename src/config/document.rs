@@ -1,0 +1,131 @@
+//! A TOML file that is being walked: its syntax, and what the walk finds.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use super::problem::{Place, Problem, Problems};
+use super::read::read;
+use super::section::{Keys, Section};
+use super::source::Source;
+
+/// A file that was read; problems collect here until the walk is over.
+pub(super) struct Document {
+    source: Arc<Source>,
+    found: RefCell<Vec<Problem>>,
+    /// Lines with a syntax error: what was made of them is a guess.
+    guessed: BTreeSet<u32>,
+}
+
+/// Reads a file.
+pub(super) fn open(path: &Path, problems: &mut Problems) -> Option<Arc<Source>> {
+    text(path, problems).map(|text| Source::new(path, text))
+}
+
+/// Walks a file. What the walk makes of a file with problems is partial.
+pub(super) fn walk<T>(
+    source: &Arc<Source>,
+    keys: &'static Keys,
+    problems: &mut Problems,
+    build: impl FnOnce(&Section<'_>) -> T,
+) -> T {
+    let (root, syntax) = DeTable::parse_recoverable(source.text());
+    let mut document = Document { source: Arc::clone(source), found: RefCell::default(), guessed: BTreeSet::new() };
+    for error in &syntax {
+        document.guessed.insert(document.syntax(error));
+    }
+    let built = build(&Section::open(&document, root.get_ref(), 0..0, keys));
+    let mut found = document.found.into_inner();
+    // The order of the file, whatever the order of the walk; what concerns the whole file comes last.
+    found.sort_by_key(|problem| problem.place.as_ref().and_then(Place::span).map_or(usize::MAX, |span| span.start));
+    found.into_iter().for_each(|problem| problems.push(problem));
+    built
+}
+
+impl Document {
+    /// A path that the file names: relative to the file's folder.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.source.path().parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    pub(super) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
+        Place::new(&self.source, span)
+    }
+
+    /// Something is wrong with what is written there.
+    pub(super) fn report(&self, span: Range<usize>, problem: Problem) {
+        if !self.guessed.contains(&self.source.line_number(span.start)) {
+            self.keep(span, problem);
+        }
+    }
+
+    /// Something is missing there; after a syntax error it may be what could not be read.
+    pub(super) fn report_missing(&self, span: Range<usize>, problem: Problem) {
+        if self.guessed.is_empty() {
+            self.keep(span, problem);
+        }
+    }
+
+    /// The file as a whole lacks something.
+    pub(super) fn report_file(&self, problem: Problem) {
+        if self.guessed.is_empty() {
+            self.found.borrow_mut().push(problem.at(Place::of_file(self.source.path())));
+        }
+    }
+
+    fn keep(&self, span: Range<usize>, problem: Problem) {
+        self.found.borrow_mut().push(problem.at(self.place(span)));
+    }
+
+    /// Keeps a syntax error and tells its line.
+    fn syntax(&self, error: &toml::de::Error) -> u32 {
+        let span = error.span().unwrap_or_default();
+        let in_escape = error.message().contains("escape") || error.message().contains("unicode value");
+        let problem = if in_escape {
+            Problem::error("a backslash in a \"...\" string begins an escape, and this is none")
+                .help("write the text as a literal string, '...', in which a backslash is a backslash")
+        } else {
+            let help = match error.message() {
+                m if m.contains("must be quoted") => "write text in quotes, '...'; numbers, true and false without",
+                m if m.starts_with("duplicate key") => "a key stands once in its table: remove one of the two",
+                m if m.contains("with no value") => "write `key = value`",
+                m if m.starts_with("unclosed") || m.starts_with("invalid") => "close it, or quote it properly",
+                _ => "see https://toml.io for how a TOML file is written",
+            };
+            Problem::error(error.message()).help(help)
+        };
+        let line = self.source.line_number(span.start);
+        self.keep(span, problem);
+        line
+    }
+}
+
+fn text(path: &Path, problems: &mut Problems) -> Option<String> {
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let problem = Problem::error(error.to_string()).help("check the path and who may read it");
+            problems.push(problem.at(Place::of_file(path)));
+            return None;
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let shown = Source::new(path, String::from_utf8_lossy(error.as_bytes()).into_owned());
+            let end = shown.text().ceil_char_boundary(at + 1);
+            let problem = Problem::error("the file is not UTF-8").label("not UTF-8 from here on");
+            problems.push(problem.help("save the file in the encoding UTF-8").at(Place::new(&shown, at..end)));
+            None
+        }
+    }
+}

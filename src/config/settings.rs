@@ -1,0 +1,166 @@
+//! `portolan.toml` as it is meant: checked, with every default filled in.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::node::NodeName;
+
+/// `portolan.toml`, checked; every path is resolved against the folder of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that it was read from.
+    pub path: Arc<std::path::Path>,
+    /// The routes files, in the order of the table.
+    pub routes: Vec<PathBuf>,
+    /// The socket that clients ask on.
+    pub socket: SocketConfig,
+    /// Doors without a head.
+    pub forwards: Vec<ForwardConfig>,
+    /// How upstreams are dialed.
+    pub dial: DialConfig,
+    /// What is bounded.
+    pub limits: Limits,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// `[socket]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketConfig {
+    /// Where the Unix socket is bound; `None`: the first that there is of `$RUNTIME_DIRECTORY`,
+    /// `$XDG_RUNTIME_DIR/portolan` and the working folder.
+    pub path: Option<PathBuf>,
+    /// Who may open it.
+    pub access: SocketAccess,
+}
+
+/// Mode, owner and group of a socket that portolan binds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// Permission bits, default 0660.
+    pub mode: u32,
+    /// User that owns it, by name or number.
+    pub owner: Option<String>,
+    /// Group that owns it, by name or number.
+    pub group: Option<String>,
+}
+
+impl Default for SocketAccess {
+    fn default() -> Self {
+        Self { mode: 0o660, owner: None, group: None }
+    }
+}
+
+/// `[[forward]]`: a door whose every byte is the node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardConfig {
+    /// Where it listens.
+    pub listen: ForwardAddress,
+    /// The node that its clients are connected to.
+    pub node: NodeName,
+}
+
+/// Where a forward listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForwardAddress {
+    /// TCP; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf, SocketAccess),
+}
+
+impl fmt::Display for ForwardAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path, _) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[dial]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialConfig {
+    /// TCP and TLS of one attempt.
+    pub connect_timeout: Duration,
+    /// The whole request.
+    pub establish: Duration,
+}
+
+impl Default for DialConfig {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(3), establish: Duration::from_secs(5) }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests and relays that are open at once.
+    pub relays: usize,
+    /// How long relays may end by themselves when the daemon ends.
+    pub drain_timeout: Duration,
+    /// One side has ended, the other is silent; `None`: for ever.
+    pub half_close_timeout: Option<Duration>,
+    /// No byte either way; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            relays: 100_000,
+            drain_timeout: Duration::from_secs(5),
+            half_close_timeout: Some(Duration::from_secs(300)),
+            idle_timeout: None,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least level that is written.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Auto }
+    }
+}
+
+/// `log.level`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed for good.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// One line for each relay and refusal.
+    Info,
+    /// Each attempt.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, journald under systemd, else JSON.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// systemd's journal, with fields.
+    Journald,
+}

@@ -1,0 +1,330 @@
+//! The exact text that a person sees for every kind of mistake.
+
+use super::{Kind, messages, route, said};
+
+#[test]
+fn unknown_key() {
+    let expected = "\
+error: unknown key `wieght` in [[route]]
+ --> routes.toml:4:1
+  |
+4 | wieght = 200
+  | ^^^^^^
+  |
+  = help: did you mean `weight`?
+
+1 error
+";
+    assert_eq!(said(Kind::Routes, &route("wieght = 200")), expected);
+    assert_eq!(
+        messages(Kind::Daemon, "[limits]\nspeed = 1"),
+        ["unknown key `speed` in [limits]; write one of: relays, drain_timeout, half_close_timeout, idle_timeout"]
+    );
+}
+
+#[test]
+fn unknown_table() {
+    let expected = "\
+error: unknown table `sokcet` at the top level
+ --> portolan.toml:1:2
+  |
+1 | [sokcet]
+  |  ^^^^^^
+  |
+  = help: did you mean `socket`?
+
+1 error
+";
+    assert_eq!(said(Kind::Daemon, "[sokcet]\npath = 'x'\n"), expected);
+}
+
+#[test]
+fn wrong_type() {
+    let expected = "\
+error: `final` is a string, not true or false
+ --> routes.toml:4:9
+  |
+4 | final = \"yes\"
+  |         ^^^^^
+  |
+  = help: write `final = true` or `final = false`
+
+1 error
+";
+    assert_eq!(said(Kind::Routes, &route("final = \"yes\"")), expected);
+    assert_eq!(
+        messages(Kind::Routes, &route("weight = 1.5\nname = 3\nconnect_timeout = 3\ntls = 'x'")),
+        [
+            "`weight` is a float, not an integer; \
+                 write a whole number without quotes, from -9223372036854775808 to 9223372036854775807",
+            "`name` is an integer, not a string; write text in quotes: '3'",
+            "`connect_timeout` is an integer, not a duration; \
+                 write a number and a unit, such as \"1500ms\", \"3s\" or \"5m\", from 1ms to 1h",
+            "`tls` is a string, not true, false or a table; write `tls = true` or { ca = 'ca.pem' }",
+        ]
+    );
+    assert_eq!(
+        messages(Kind::Routes, "[route]\nmatch = 'x'"),
+        ["`route` is a table, not an array of tables; write [[route]] on a line of its own, once for each"]
+    );
+}
+
+#[test]
+fn bad_regex() {
+    let expected = "\
+error: `match` is not a pattern: unclosed group
+ --> routes.toml:2:16
+  |
+2 | match = 'prod-db(@'
+  |                 ^
+  |
+  = help: a literal character such as ( or [ is written with a backslash: \\(
+
+1 error
+";
+    assert_eq!(said(Kind::Routes, "[[route]]\nmatch = 'prod-db(@'\nhost = 'h:1'\n"), expected.replace(":16", ":17"));
+}
+
+#[test]
+fn backslash_in_a_basic_string() {
+    let expected = "\
+error: a backslash in a \"...\" string begins an escape, and this is none
+ --> routes.toml:2:14
+  |
+2 | match = \"prod\\.db\"
+  |               ^
+  |
+  = help: write the text as a literal string, '...', in which a backslash is a backslash
+
+1 error
+";
+    let text = "[[route]]\nmatch = \"prod\\.db\"\nhost = 'h:1'\n";
+    assert_eq!(said(Kind::Routes, text), expected.replace(":14", ":15"));
+    assert_eq!(
+        messages(Kind::Routes, "[[route]]\nmatch = \"\\bprod\"\nhost = 'h:1'\n"),
+        ["the pattern has the control character U+0008, which no node name has; \
+              write the pattern as a literal string, '...', in which a backslash is a backslash"]
+    );
+}
+
+#[test]
+fn same_pattern_twice_in_a_file() {
+    let expected = "\
+error: the pattern `db` is taken
+ --> routes.toml:6:9
+  |
+6 | match = 'db'
+  |         ^^^^ written again here
+  |
+ ::: routes.toml:2:9
+  |
+2 | match = 'db'
+  |         ---- first written here
+  |
+  = help: remove one of the two, or write their hosts as one array
+
+1 error
+";
+    assert_eq!(said(Kind::Routes, &format!("{}{}", route(""), route(""))), expected);
+    assert_eq!(said(Kind::Routes, &format!("{}{}", route(""), route("disabled = true"))), "");
+}
+
+#[test]
+fn ports() {
+    let expected = "\
+error: `port` is 0, out of range
+ --> routes.toml:4:8
+  |
+4 | port = 0
+  |        ^
+  |
+  = help: write a whole number from 1 to 65535
+
+error: `port` is 70000, out of range
+ --> routes.toml:8:8
+  |
+8 | port = 70000
+  |        ^^^^^
+  |
+  = help: write a whole number from 1 to 65535
+
+2 errors
+";
+    let text = "[[route]]\nmatch = 'a'\nhost = 'h'\nport = 0\n[[route]]\nmatch = 'b'\nhost = 'h'\nport = 70000\n";
+    assert_eq!(said(Kind::Routes, text), expected);
+    assert_eq!(
+        messages(Kind::Routes, "[[route]]\nmatch = 'a'\nhost = ['h', '::1', 'g:1']\n"),
+        [
+            "`h` has no port; add `port = 4370` to the route, or write it behind the host: 'h:4370'",
+            "`::1` has no port; add `port = 4370` to the route, or write it behind the host: '[::1]:4370'",
+        ]
+    );
+}
+
+#[test]
+fn empty_file() {
+    let expected = "\
+error: the file has no [[route]]
+--> routes.toml
+ = help: write one, or `allow_empty = true` if that is meant
+
+1 error
+";
+    assert_eq!(said(Kind::Routes, ""), expected);
+    assert_eq!(said(Kind::Routes, "allow_empty = true\n"), "");
+    assert_eq!(said(Kind::Daemon, ""), "");
+}
+
+#[test]
+fn socket_path_too_long() {
+    let path = "a".repeat(108);
+    let expected = format!(
+        "\
+error: the path of the socket has 108 bytes, a Unix socket has at most 107
+ --> portolan.toml:2:8
+  |
+2 | path = '{path}'
+  |        {}
+  |
+  = help: choose a shorter path than {}...
+
+1 error
+",
+        "^".repeat(80),
+        "a".repeat(60)
+    );
+    assert_eq!(said(Kind::Daemon, &format!("[socket]\npath = '{path}'\n")), expected);
+    assert_eq!(said(Kind::Daemon, &format!("[socket]\npath = '{}'\n", "a".repeat(107))), "");
+}
+
+#[test]
+fn unsupported_keys_and_tables() {
+    let expected = "\
+error: `dialect` is not supported yet
+ --> routes.toml:4:1
+  |
+4 | dialect = \"ergo\"
+  | ^^^^^^^
+  |
+  = help: remove it: this version would not do what it says
+
+error: [[proxy_route]] is not supported yet
+ --> routes.toml:5:1
+  |
+5 | [[proxy_route]]
+  | ^^^^^^^^^^^^^^^
+  |
+  = help: remove it: this version would not do what it says
+
+2 errors
+";
+    assert_eq!(said(Kind::Routes, &route("dialect = \"ergo\"\n[[proxy_route]]\nmatch = 'x'")), expected);
+    let text = "routes = ['a/*.toml', 'etcd:fleet']\nstate = 'x'\n[resolver.a]\ntype = 'dns'\n[resolver.b]\n[node]\n\
+                    [socket]\nallow = {}\n[dial]\nrace_after = '1s'\n";
+    let messages = messages(Kind::Daemon, text);
+    let what: Vec<_> = messages.iter().filter_map(|m| m.split_once(" is not supported yet")).map(|m| m.0).collect();
+    let expected = [
+        "a pattern of file names",
+        "a table in etcd",
+        "`state`",
+        "[resolver.a]",
+        "[resolver.b]",
+        "[node]",
+        "`allow`",
+        "`race_after`",
+    ];
+    assert_eq!((what.as_slice(), messages.len()), (&expected[..], expected.len()));
+}
+
+#[test]
+fn two_problems_at_once_in_the_order_of_the_file() {
+    let text = "[[route]]\nwieght = 1\nmatch = 'a'\nhost = 'a b'\nfoo\n";
+    let expected = "\
+error: unknown key `wieght` in [[route]]
+ --> routes.toml:2:1
+  |
+2 | wieght = 1
+  | ^^^^^^
+  |
+  = help: did you mean `weight`?
+
+error: `host` is \"a b\", and ' ' stands in no host name
+ --> routes.toml:4:8
+  |
+4 | host = 'a b'
+  |        ^^^^^
+  |
+  = help: write a name of letters, digits, `-`, `_` and `.`, or an address
+
+error: key with no value, expected `=`
+ --> routes.toml:5:4
+  |
+5 | foo
+  |    ^
+  |
+  = help: write `key = value`
+
+3 errors
+";
+    assert_eq!(said(Kind::Routes, text), expected);
+}
+
+#[test]
+fn tls() {
+    let text = route("tls = { cert = 'c.pem', server_name = 'a b', pin_sha256 = ['x'], insecure_skip_verify = true }");
+    let messages = messages(Kind::Routes, &text);
+    assert_eq!(messages[0], "`cert` is written without `key`; add `key = 'file.pem'`");
+    assert_eq!(
+        messages[1],
+        "`server_name` is \"a b\", which no certificate bears; write a DNS name or an IP address, without a port"
+    );
+    assert!(messages[2].starts_with("\"x\" is no SHA-256 in base64; write the 44 characters of: openssl"));
+    assert_eq!(
+        messages[3],
+        "the route `db` does not verify who answers: anybody between here and there can; \
+             name its certificate authority in `ca`, or its key in `pin_sha256`"
+    );
+    assert_eq!(messages.len(), 4);
+}
+
+#[test]
+fn forwards() {
+    let text = "[socket]\npath = 'p.sock'\n[[forward]]\nlisten = '127.0.0.1:1'\nnode = 'a'\nmode = '0600'\n\
+                    [[forward]]\nlisten = 'unix:./p.sock'\nnode = 'a'\nopen = true\n[[forward]]\nlisten = 'localhost:1'\n\
+                    open = true\n[[forward]]\nlisten = '0.0.0.0:2'\nopen = true\nnode = 'a'\n";
+    assert_eq!(
+        messages(Kind::Daemon, text),
+        [
+            "every user of this machine may use a TCP forward, and `open = true` is not written; \
+                 write `open = true` if that is meant, or listen on \"unix:/path\"",
+            "`mode` is for a forward on a Unix socket; remove it, or listen on \"unix:/path\"",
+            "the address is taken; give each its own",
+            "`open` is for a TCP forward; remove it: `mode`, `owner` and `group` say who may",
+            "the forward has no `node`; write which node its clients are connected to: node = \"db@prod\"",
+            "`listen` is \"localhost:1\", which is no address; \
+                 write an address and a port, \"127.0.0.1:7001\" or \"[::1]:7001\", or \"unix:/path\"",
+            "the forward on 0.0.0.0:2 is open to the network, not to this machine's users only; \
+                 listen on 127.0.0.1 or [::1] unless that is meant",
+        ]
+    );
+}
+
+#[test]
+fn values_of_the_daemon() {
+    let text = "[socket]\nmode = '1777'\n[limits]\nrelays = 0\nidle_timeout = '0s'\ndrain_timeout = 'soon'\n\
+                    [log]\nlevel = 'inof'\nformat = 'xml'\n";
+    let duration = "write a number and a unit, such as \"1500ms\", \"3s\" or \"5m\", from 1ms to";
+    assert_eq!(
+        messages(Kind::Daemon, text),
+        [
+            "`mode` is \"1777\", which is no file mode; \
+                 write octal digits from \"0000\" to \"0777\", such as \"0660\""
+                .to_owned(),
+            "`relays` is 0, out of range; write a whole number from 1 to 1000000000".to_owned(),
+            format!("`idle_timeout` is \"0s\", out of range; {duration} 30days, or \"never\""),
+            format!("`drain_timeout` is \"soon\", which is no duration; {duration} 1day"),
+            "`level` is \"inof\", which is none of its values; did you mean `info`?".to_owned(),
+            "`format` is \"xml\", which is none of its values; write one of: auto, text, json, journald".to_owned(),
+        ]
+    );
+}

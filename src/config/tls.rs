@@ -1,0 +1,135 @@
+//! `tls` of a route.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::ServerName;
+use toml::Spanned;
+
+use super::problem::Problem;
+use super::section::{Keys, Section, brief};
+use crate::dial::{Opened, Trusts};
+use crate::route::{Identity, TlsPolicy};
+
+pub(super) const KEYS: Keys = Keys {
+    heading: "`tls`",
+    known: &["ca", "cert", "key", "server_name", "pin_sha256", "insecure_skip_verify"],
+    later: &[],
+};
+
+/// The policies of a table: equal ones are one, and their files are opened once.
+pub(super) struct Policies<'a> {
+    shared: HashSet<Arc<TlsPolicy>>,
+    trusts: Option<&'a mut Trusts>,
+}
+
+impl<'a> Policies<'a> {
+    pub(super) fn new(trusts: Option<&'a mut Trusts>) -> Self {
+        Self { shared: HashSet::new(), trusts }
+    }
+
+    /// The policy of a route, called `route` in messages. A problem has been reported.
+    pub(super) fn read(&mut self, section: &Section<'_>, route: &str) -> Option<Arc<TlsPolicy>> {
+        let value = section.value("tls")?;
+        let policy = match (value.get_ref().as_bool(), value.get_ref().as_table()) {
+            (Some(false), _) => return None,
+            (Some(true), _) => TlsPolicy::default(),
+            (_, Some(_)) => policy(&section.section("tls", &KEYS)?, route),
+            (None, None) => {
+                section.wrong_type("tls", value, "true, false or a table", "write `tls = true` or { ca = 'ca.pem' }");
+                return None;
+            }
+        };
+        if let Some(known) = self.shared.get(&policy) {
+            return Some(Arc::clone(known));
+        }
+        let policy = Arc::new(policy);
+        self.shared.insert(Arc::clone(&policy));
+        let Some(trusts) = &mut self.trusts else { return Some(policy) };
+        let problem = match trusts.open(&policy) {
+            Ok(Opened::Fresh | Opened::Kept | Opened::Renewed) => None,
+            Ok(Opened::KeptOld(error)) => {
+                let message = format!("{error}; what was read from it before stays in force");
+                Some((error.key, Problem::warning(message)))
+            }
+            Err(error) => Some((error.key, Problem::error(error.to_string()))),
+        };
+        if let Some((key, problem)) = problem {
+            let written = value.get_ref().as_table().and_then(|table| table.get(key)).unwrap_or(value);
+            section.report(written.span(), problem.help("put it right, or name another file"));
+        }
+        Some(policy)
+    }
+}
+
+fn policy(tls: &Section<'_>, route: &str) -> TlsPolicy {
+    let insecure_skip_verify = tls.boolean("insecure_skip_verify").unwrap_or(false);
+    if insecure_skip_verify {
+        let message = format!("the route {route} does not verify who answers: anybody between here and there can");
+        let help = "name its certificate authority in `ca`, or its key in `pin_sha256`";
+        tls.report(tls.key_span("insecure_skip_verify"), Problem::warning(message).help(help));
+    }
+    TlsPolicy {
+        ca: tls.path("ca").map(Spanned::into_inner),
+        identity: identity(tls),
+        server_name: server_name(tls),
+        pins: pins(tls),
+        insecure_skip_verify,
+    }
+}
+
+fn identity(tls: &Section<'_>) -> Option<Identity> {
+    let (cert, key) = (tls.path("cert"), tls.path("key"));
+    for (here, missing) in [("cert", "key"), ("key", "cert")] {
+        if tls.has(here) && !tls.has(missing) {
+            let problem = Problem::error(format!("`{here}` is written without `{missing}`"));
+            tls.document().report_missing(tls.key_span(here), problem.help(format!("add `{missing} = 'file.pem'`")));
+        }
+    }
+    cert.zip(key).map(|(cert, key)| Identity { cert: cert.into_inner(), key: key.into_inner() })
+}
+
+fn server_name(tls: &Section<'_>) -> Option<String> {
+    let text = tls.text("server_name")?;
+    if ServerName::try_from(*text.get_ref()).is_err() {
+        let message = format!("`server_name` is \"{}\", which no certificate bears", brief(text.get_ref()));
+        tls.report(text.span(), Problem::error(message).help("write a DNS name or an IP address, without a port"));
+        return None;
+    }
+    Some((*text.get_ref()).to_owned())
+}
+
+fn pins(tls: &Section<'_>) -> Vec<[u8; 32]> {
+    let parse = |text: Spanned<&str>| {
+        let pin = parse_pin(text.get_ref());
+        if pin.is_none() {
+            let message = format!("\"{}\" is no SHA-256 in base64", brief(text.get_ref()));
+            let help = "write the 44 characters of: openssl x509 -in cert.pem -pubkey -noout | openssl pkey -pubin \
+                        -outform der | openssl dgst -sha256 -binary | base64";
+            tls.report(text.span(), Problem::error(message).help(help));
+        }
+        pin
+    };
+    tls.texts("pin_sha256").unwrap_or_default().into_iter().filter_map(parse).collect()
+}
+
+/// As RFC 7469 writes it, section 2.1.1: base64; `sha256//` before it is how curl does.
+fn parse_pin(text: &str) -> Option<[u8; 32]> {
+    STANDARD.decode(text.strip_prefix("sha256//").unwrap_or(text)).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_32_bytes_of_base64() {
+        let pin = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";
+        assert!(parse_pin(pin).is_some());
+        assert_eq!(parse_pin(&format!("sha256//{pin}")), parse_pin(pin));
+        assert_eq!(parse_pin("d6qzRu9z"), None);
+        assert_eq!(parse_pin("?"), None);
+    }
+}

@@ -1,7 +1,10 @@
 //! One try to reach one upstream, and how it failed.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use crate::route::Route;
 
@@ -75,4 +78,60 @@ pub enum DialError {
     /// This machine could not make the connection: descriptors, memory, permissions.
     #[error("this machine cannot connect: {0}")]
     Local(String),
+}
+
+impl DialError {
+    /// Sorts the error of a connect.
+    pub(super) fn from_connect(error: &io::Error) -> Self {
+        let Some(errno) = Errno::from_io_error(error) else { return Self::Local(error.to_string()) };
+        match errno {
+            Errno::CONNREFUSED => Self::Refused,
+            Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE => Self::Terminated,
+            Errno::TIMEDOUT => Self::TimedOut,
+            Errno::HOSTUNREACH | Errno::HOSTDOWN => Self::Unreachable("host unreachable"),
+            Errno::NETUNREACH | Errno::NETDOWN => Self::Unreachable("network unreachable"),
+            // An address of a family or scope that this machine has no way to, such as fe80:: without an interface.
+            Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::INVAL => Self::Unreachable("no way to this address"),
+            _ => Self::Local(error.to_string()),
+        }
+    }
+
+    /// Sorts the error of a name lookup. getaddrinfo's codes do not reach us, its texts do; glibc translates them only
+    /// for a program that calls setlocale.
+    pub(super) fn from_lookup(error: &io::Error) -> Self {
+        let text = error.to_string();
+        if ["Name or service not known", "No address associated with hostname"]
+            .iter()
+            .any(|known| text.ends_with(known))
+        {
+            return Self::NameNotFound;
+        }
+        Self::NameLookup(text.trim_start_matches("failed to lookup address information: ").to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_errors_of_a_connect_are_sorted() {
+        let sorted = |errno: Errno| DialError::from_connect(&errno.into());
+        assert_eq!(sorted(Errno::CONNREFUSED), DialError::Refused);
+        assert_eq!(sorted(Errno::HOSTUNREACH).to_string(), "host unreachable");
+        assert_eq!(sorted(Errno::NETUNREACH).to_string(), "network unreachable");
+        assert_eq!(sorted(Errno::TIMEDOUT), DialError::TimedOut);
+        assert_eq!(sorted(Errno::MFILE).to_string(), "this machine cannot connect: Too many open files (os error 24)");
+    }
+
+    #[test]
+    fn the_errors_of_a_name_lookup_are_sorted() {
+        let sorted = |text: &str| {
+            let error = io::Error::other(format!("failed to lookup address information: {text}"));
+            DialError::from_lookup(&error)
+        };
+        assert_eq!(sorted("Name or service not known"), DialError::NameNotFound);
+        let error = sorted("Temporary failure in name resolution");
+        assert_eq!(error.to_string(), "name lookup failed: Temporary failure in name resolution");
+    }
 }

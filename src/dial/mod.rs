@@ -1,5 +1,128 @@
-//! Candidates are tried until one is up.
+//! Candidates are tried until one is up: name lookup, TCP, TLS handshake.
 
 mod attempt;
+mod tcp;
+mod tls;
+#[cfg(test)]
+pub(crate) use tls::certs;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 pub use attempt::{Attempt, DialError, Stage};
+pub use tls::{Opened, Trust, TrustError, Trusts};
+
+use crate::close::Refused;
+use crate::config::DialConfig;
+use crate::deadline::Deadline;
+use crate::plan::{Candidate, Plan};
+use crate::route::{Host, Route, Upstream};
+use crate::stream::Stream;
+
+/// An upstream that is up.
+#[derive(Debug)]
+pub struct Dialed {
+    /// The connection, with its TLS handshake done.
+    pub stream: Stream,
+    /// The route that led there.
+    pub route: Arc<Route>,
+    /// The address at its other end.
+    pub address: SocketAddr,
+    /// The attempts that failed before it.
+    pub failed: Vec<Attempt>,
+}
+
+/// Tries the candidates of a plan one after the other until one is up or the deadline is over.
+pub async fn first(mut plan: Plan, dial: &DialConfig, deadline: Deadline) -> Result<Dialed, Refused> {
+    let mut failed = Vec::new();
+    while !deadline.is_past() {
+        let Some(candidate) = plan.next() else { break };
+        if let Some((stream, address)) = try_candidate(&candidate, dial, deadline, &mut failed).await {
+            return Ok(Dialed { stream, route: candidate.route, address, failed });
+        }
+    }
+    if plan.is_unmatched() { Err(Refused::NoRoute) } else { Err(Refused::AllFailed(failed)) }
+}
+
+/// Tries every address of one candidate.
+async fn try_candidate(
+    candidate: &Candidate,
+    dial: &DialConfig,
+    deadline: Deadline,
+    failed: &mut Vec<Attempt>,
+) -> Option<(Stream, SocketAddr)> {
+    let timeout = candidate.route.connect_timeout.unwrap_or(dial.connect_timeout);
+    let mut record = |address: String, failure: Failure| {
+        let Failure { stage, error, started } = failure;
+        debug!(route = %candidate.route.pattern, %address, stage = stage.as_str(), %error, "attempt failed");
+        let route = Arc::clone(&candidate.route);
+        failed.push(Attempt { route, address, stage, error, took: started.elapsed() });
+    };
+
+    let started = Instant::now();
+    let addresses = match within(deadline.step(timeout), lookup(&candidate.upstream)).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            record(candidate.upstream.to_string(), Failure { stage: Stage::Dns, error, started });
+            return None;
+        }
+    };
+    for address in addresses {
+        if deadline.is_past() {
+            break;
+        }
+        match attempt(candidate, address, timeout, deadline).await {
+            Ok(stream) => return Some((stream, address)),
+            Err(failure) => record(address.to_string(), failure),
+        }
+    }
+    None
+}
+
+/// How an attempt failed.
+struct Failure {
+    stage: Stage,
+    error: DialError,
+    started: Instant,
+}
+
+/// Tries one address: TCP and TLS within one timeout.
+async fn attempt(
+    candidate: &Candidate,
+    address: SocketAddr,
+    timeout: Duration,
+    deadline: Deadline,
+) -> Result<Stream, Failure> {
+    let started = Instant::now();
+    let until = deadline.step(timeout);
+    let failed_at = |stage| move |error| Failure { stage, error, started };
+
+    let tcp = within(until, tcp::connect(address)).await.map_err(failed_at(Stage::Tcp))?;
+    let Some(policy) = &candidate.route.tls else { return Ok(Stream::Tcp(tcp)) };
+    // Every policy of a table is opened before the table is in force.
+    let trust = candidate.trust.as_ref().ok_or(DialError::Tls("its files were never opened".into()));
+    let trust = trust.map_err(failed_at(Stage::Tls))?;
+    let handshake = trust.handshake(policy, &candidate.upstream.host, tcp);
+    let tls = within(until, handshake).await.map_err(failed_at(Stage::Tls))?;
+    Ok(Stream::Tls(Box::new(tls)))
+}
+
+/// The addresses of an upstream, in the order of the name service; a host that is an address needs none.
+async fn lookup(upstream: &Upstream) -> Result<Vec<SocketAddr>, DialError> {
+    match &upstream.host {
+        Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, upstream.port)]),
+        Host::Name(name) => {
+            let found = tokio::net::lookup_host((&**name, upstream.port)).await;
+            let addresses: Vec<_> = found.map_err(|error| DialError::from_lookup(&error))?.collect();
+            if addresses.is_empty() { Err(DialError::NameNotFound) } else { Ok(addresses) }
+        }
+    }
+}
+
+async fn within<T>(until: Instant, step: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {
+    timeout_at(until, step).await.unwrap_or(Err(DialError::TimedOut))
+}

@@ -35,6 +35,21 @@ pub struct Route {
     pub origin: Origin,
 }
 
+impl Route {
+    /// Whether both say the same, wherever they are written.
+    pub fn means_the_same(&self, other: &Self) -> bool {
+        let Self { pattern, weight, upstreams, tls, connect_timeout, is_final, name, description, origin: _ } = self;
+        *pattern == other.pattern
+            && *weight == other.weight
+            && *upstreams == other.upstreams
+            && *tls == other.tls
+            && *connect_timeout == other.connect_timeout
+            && *is_final == other.is_final
+            && *name == other.name
+            && *description == other.description
+    }
+}
+
 /// The place in a file where an entry begins.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Origin {
@@ -114,4 +129,25 @@ pub struct Identity {
     pub cert: PathBuf,
     /// The private key in PEM (PKCS#8, PKCS#1 or SEC1).
     pub key: PathBuf,
+}
+
+/// Routes for the tests of every room.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A route to nowhere.
+    pub(crate) fn route(pattern: &str, weight: i64) -> Route {
+        Route {
+            pattern: Pattern::parse(pattern).unwrap(),
+            weight,
+            upstreams: vec![Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 1 }],
+            tls: None,
+            connect_timeout: None,
+            is_final: false,
+            name: None,
+            description: None,
+            origin: Origin { file: Path::new("routes.toml").into(), line: 1 },
+        }
+    }
 }

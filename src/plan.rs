@@ -1,0 +1,76 @@
+//! A snapshot of the table and a node name make candidates, lazily and in the order in which they are tried.
+
+use std::sync::Arc;
+
+use crate::dial::{Trust, Trusts};
+use crate::node::NodeName;
+use crate::route::{Route, RouteTable, Upstream};
+
+/// What a request sees of the configuration: one table, whole, however often it is swapped meanwhile.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the tables that were in force; the first is 1.
+    pub generation: u64,
+    /// The routes.
+    pub table: RouteTable,
+    /// What the files of the routes' TLS policies held when the table was built.
+    pub trusts: Trusts,
+}
+
+/// The candidates for one node. It holds the snapshot, and is dropped when the dial ends.
+#[derive(Debug)]
+pub struct Plan {
+    snapshot: Arc<Snapshot>,
+    node: NodeName,
+    /// The route in hand and the next of its upstreams.
+    current: Option<(Arc<Route>, usize)>,
+    /// Where the search of the table goes on.
+    position: usize,
+}
+
+/// A route and one of its upstreams, chosen for this request and not yet tried.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Where it leads.
+    pub upstream: Upstream,
+    /// What the route's TLS trusts, if it has TLS.
+    pub trust: Option<Arc<Trust>>,
+}
+
+impl Plan {
+    /// A plan that has not searched yet.
+    pub fn new(snapshot: Arc<Snapshot>, node: NodeName) -> Self {
+        Self { snapshot, node, current: None, position: 0 }
+    }
+
+    /// Whether nothing has matched so far; after the last candidate: whether nothing matched anywhere.
+    pub fn is_unmatched(&self) -> bool {
+        self.current.is_none()
+    }
+
+    fn candidate(&self, route: &Arc<Route>, upstream: &Upstream) -> Candidate {
+        let trust = route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy));
+        Candidate { route: Arc::clone(route), upstream: upstream.clone(), trust: trust.cloned() }
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Candidate;
+
+    fn next(&mut self) -> Option<Candidate> {
+        loop {
+            if let Some((route, next)) = &mut self.current
+                && let Some(upstream) = route.upstreams.get(*next)
+            {
+                *next += 1;
+                let (route, upstream) = (Arc::clone(route), upstream.clone());
+                return Some(self.candidate(&route, &upstream));
+            }
+            let (position, route) = self.snapshot.table.find(&self.node, self.position)?;
+            self.current = Some((Arc::clone(route), 0));
+            self.position = position + 1;
+        }
+    }
+}

@@ -1,9 +1,16 @@
 //! How a request ended: [`Refused`] before the client was told that it is connected, [`Closed`] after it. The only map
 //! from errors to status, label and log line.
 
+use std::fmt;
+use std::io;
 use std::time::Duration;
 
-use crate::dial::Attempt;
+use tracing::{info, warn};
+
+use crate::dial::{Attempt, DialError, Stage};
+use crate::node::NodeName;
+use crate::request::BadHead;
+use crate::serve::Facts;
 
 /// Why a request was answered with an error.
 #[derive(Debug, Clone)]
@@ -17,9 +24,147 @@ pub enum Refused {
     /// The daemon is ending.
     Draining,
     /// The head is no request.
-    BadHead(crate::request::BadHead),
+    BadHead(BadHead),
     /// The client went away before it was connected; there is nobody to answer.
     ClientGone,
+}
+
+/// How a refusal is told, in the words of each protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `code` of the problem body, and the label of logs and metrics.
+    pub code: &'static str,
+    /// The error type of `Proxy-Status` (RFC 9209, section 2.3).
+    pub proxy_status: &'static str,
+    /// The reply of SOCKS5 (RFC 1928, section 6).
+    pub socks5: u8,
+}
+
+impl Refused {
+    /// The only map from a refusal to what a client is told.
+    pub fn outcome(&self) -> Outcome {
+        let (status, code, proxy_status, socks5) = match self {
+            Self::NoRoute => (404, "no_route", "destination_not_found", 4),
+            Self::AllFailed(attempts) => {
+                let (status, proxy_status, socks5) = last_attempt(attempts);
+                (status, "all_failed", proxy_status, socks5)
+            }
+            Self::Busy => (503, "busy", "connection_limit_reached", 1),
+            Self::Draining => (503, "draining", "connection_limit_reached", 1),
+            Self::BadHead(bad) => {
+                let (status, socks5) = bad_head(bad);
+                (status, "bad_request", "http_request_error", socks5)
+            }
+            // Nobody is told. The status is the one that logs of HTTP servers have for it.
+            Self::ClientGone => (499, "client_gone", "http_request_error", 1),
+        };
+        Outcome { status, code, proxy_status, socks5 }
+    }
+
+    /// The attempts that were made; empty unless all of them failed.
+    pub fn attempts(&self) -> &[Attempt] {
+        match self {
+            Self::AllFailed(attempts) => attempts,
+            _ => &[],
+        }
+    }
+
+    /// One sentence for the client; where attempts are listed beside it, it names the last one only.
+    pub fn detail(&self) -> String {
+        match self.attempts() {
+            [] => self.to_string(),
+            [only] => format!("the only attempt failed: {}", told(only)),
+            [earlier @ .., last] => format!("all {} attempts failed, the last: {}", earlier.len() + 1, told(last)),
+        }
+    }
+}
+
+/// Status, Proxy-Status error and SOCKS5 reply of a plan of which every attempt failed: the last one decides.
+fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
+    // The deadline was over before the first attempt.
+    let Some(last) = attempts.last() else { return (504, "connection_timeout", 4) };
+    match (&last.error, last.stage) {
+        (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),
+        (DialError::Refused, _) => (502, "connection_refused", 5),
+        (DialError::Unreachable(_), _) => (502, "destination_ip_unroutable", 3),
+        (DialError::TimedOut, Stage::Dns) => (504, "dns_timeout", 4),
+        (DialError::TimedOut, Stage::Tcp | Stage::Tls) => (504, "connection_timeout", 4),
+        (DialError::Terminated, _) => (502, "connection_terminated", 1),
+        (DialError::Certificate(_), _) => (502, "tls_certificate_error", 1),
+        (DialError::Alert(_), _) => (502, "tls_alert_received", 1),
+        (DialError::Tls(_), _) => (502, "tls_protocol_error", 1),
+        // RFC 9209 keeps `destination_unavailable` for a next hop that is believed to be down. This is our own lack,
+        // "unrelated to the origin", and mostly a passing one (descriptors, memory), hence 503 and not 500.
+        (DialError::Local(_), _) => (503, "proxy_internal_error", 1),
+    }
+}
+
+/// Status and SOCKS5 reply.
+fn bad_head(bad: &BadHead) -> (u16, u8) {
+    match bad {
+        BadHead::Malformed(_) | BadHead::Truncated => (400, 1),
+        BadHead::TooLarge | BadHead::TooManyHeaderLines => (431, 1),
+        BadHead::TooSlow => (408, 1),
+        BadHead::SocksCommand(_) => (400, 7),
+        BadHead::SocksAddressType(_) => (400, 8),
+        // The refused method is no reply, but the byte in its place.
+        BadHead::SocksMethod => (400, 0xff),
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoute => {
+                f.write_str("no route matches the node; `portolan lookup NAME` shows what the table has for a name")
+            }
+            Self::AllFailed(attempts) if attempts.is_empty() => {
+                f.write_str("the time was over before anything could be dialed")
+            }
+            Self::AllFailed(attempts) => {
+                f.write_str("every attempt failed: ")?;
+                for (index, attempt) in attempts.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "; " };
+                    write!(f, "{separator}{} ({} ms)", told(attempt), attempt.took.as_millis())?;
+                }
+                Ok(())
+            }
+            Self::Busy => f.write_str("as many requests and relays are open as limits.relays allows"),
+            Self::Draining => f.write_str("the daemon is ending and takes no new requests"),
+            Self::BadHead(bad) => write!(f, "this is not a request: {bad}"),
+            Self::ClientGone => f.write_str("the client went away before it was connected"),
+        }
+    }
+}
+
+fn told(attempt: &Attempt) -> String {
+    format!("{}, {}: {}", attempt.address, attempt.stage.as_str(), attempt.error)
+}
+
+/// Writes the line of a refused request.
+pub fn log_refusal(node: Option<&NodeName>, refused: &Refused, took: Duration) {
+    let (code, attempts, ms) = (refused.outcome().code, refused.attempts().len(), took.as_millis());
+    let node = node.map(NodeName::as_str);
+    match refused {
+        // Clients may come and go.
+        Refused::ClientGone => info!(node, code, why = %refused, attempts, ms, "refused"),
+        _ => warn!(node, code, why = %refused, attempts, ms, "refused"),
+    }
+}
+
+/// Writes the line of a relay that has ended.
+pub fn log_relay(facts: &Facts, closed: &Closed) {
+    let Facts { node, route, address, attempts } = facts;
+    let Closed { up, down, open_for, end } = closed;
+    let (route, ms, by) = (&route.pattern, open_for.as_millis(), end.who());
+    match end {
+        End::Failed(_, error) => {
+            info!(%node, %route, %address, attempts, up, down, ms, by, end = end.label(), %error, "relay closed");
+        }
+        _ => info!(%node, %route, %address, attempts, up, down, ms, by, end = end.label(), "relay closed"),
+    }
 }
 
 /// How a relay ended.
@@ -44,19 +189,155 @@ pub enum Side {
     Upstream,
 }
 
+impl Side {
+    /// The one across.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
 /// What ended a relay.
 #[derive(Debug)]
 pub enum End {
-    /// Both directions ended in order; this side was the first.
+    /// Both directions ended in order, or the client closed its Unix socket; this side was the first.
     Finished(Side),
     /// This side reset its connection, or ended TLS without close_notify.
     Reset(Side),
     /// This side failed otherwise (a keepalive that nobody answered, a broken TLS record).
-    Failed(Side, std::io::Error),
+    Failed(Side, io::Error),
     /// One side had ended, and this one was silent for `half_close_timeout`.
     HalfCloseTimeout(Side),
     /// No byte either way for `idle_timeout`.
     IdleTimeout,
     /// A drain came to its end.
     Drained,
+}
+
+impl End {
+    /// The end by an error of this side's stream.
+    ///
+    /// EPIPE is a reset too: the peer refused bytes after it had ended its own side. TLS that ends without
+    /// close_notify is rustls's unexpected end.
+    pub fn by(side: Side, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                Self::Reset(side)
+            }
+            _ => Self::Failed(side, error),
+        }
+    }
+
+    /// Who ended it: `client`, `upstream` or `portolan`.
+    pub fn who(&self) -> &'static str {
+        match self {
+            Self::Finished(side) | Self::Reset(side) | Self::Failed(side, _) => match side {
+                Side::Client => "client",
+                Side::Upstream => "upstream",
+            },
+            Self::HalfCloseTimeout(_) | Self::IdleTimeout | Self::Drained => "portolan",
+        }
+    }
+
+    /// The label of logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Finished(_) => "finished",
+            Self::Reset(_) => "reset",
+            Self::Failed(..) => "failed",
+            Self::HalfCloseTimeout(_) => "half_close_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::route::{Host, Origin, Pattern, Route, Upstream};
+
+    /// A failed attempt of 12 ms for a route with this pattern.
+    pub(crate) fn attempt(pattern: &str, address: &str, stage: Stage, error: DialError) -> Attempt {
+        let route = Route {
+            pattern: Pattern::parse(pattern).unwrap(),
+            weight: 100,
+            upstreams: vec![Upstream { host: Host::Name("h".into()), port: 1 }],
+            tls: None,
+            connect_timeout: None,
+            is_final: false,
+            name: None,
+            description: None,
+            origin: Origin { file: Arc::from(Path::new("routes.toml")), line: 1 },
+        };
+        Attempt { route: Arc::new(route), address: address.into(), stage, error, took: Duration::from_millis(12) }
+    }
+
+    #[test]
+    fn the_table_of_outcomes() {
+        let failed = |stage, error| Refused::AllFailed(vec![attempt("x", "h:1", stage, error)]);
+        let text = || "why".to_owned();
+        let bad = Refused::BadHead;
+        for (refused, status, code, proxy_status, socks5) in [
+            (Refused::NoRoute, 404, "no_route", "destination_not_found", 4),
+            (Refused::Busy, 503, "busy", "connection_limit_reached", 1),
+            (Refused::Draining, 503, "draining", "connection_limit_reached", 1),
+            (Refused::ClientGone, 499, "client_gone", "http_request_error", 1),
+            (Refused::AllFailed(vec![]), 504, "all_failed", "connection_timeout", 4),
+            (failed(Stage::Dns, DialError::NameNotFound), 502, "all_failed", "dns_error", 1),
+            (failed(Stage::Dns, DialError::NameLookup(text())), 502, "all_failed", "dns_error", 1),
+            (failed(Stage::Dns, DialError::TimedOut), 504, "all_failed", "dns_timeout", 4),
+            (failed(Stage::Tcp, DialError::Refused), 502, "all_failed", "connection_refused", 5),
+            (failed(Stage::Tcp, DialError::Unreachable("no route")), 502, "all_failed", "destination_ip_unroutable", 3),
+            (failed(Stage::Tcp, DialError::TimedOut), 504, "all_failed", "connection_timeout", 4),
+            (failed(Stage::Tls, DialError::TimedOut), 504, "all_failed", "connection_timeout", 4),
+            (failed(Stage::Tls, DialError::Terminated), 502, "all_failed", "connection_terminated", 1),
+            (failed(Stage::Tls, DialError::Certificate(text())), 502, "all_failed", "tls_certificate_error", 1),
+            (failed(Stage::Tls, DialError::Alert(text())), 502, "all_failed", "tls_alert_received", 1),
+            (failed(Stage::Tls, DialError::Tls(text())), 502, "all_failed", "tls_protocol_error", 1),
+            (failed(Stage::Tcp, DialError::Local(text())), 503, "all_failed", "proxy_internal_error", 1),
+            (bad(BadHead::Malformed(text())), 400, "bad_request", "http_request_error", 1),
+            (bad(BadHead::Truncated), 400, "bad_request", "http_request_error", 1),
+            (bad(BadHead::TooSlow), 408, "bad_request", "http_request_error", 1),
+            (bad(BadHead::TooLarge), 431, "bad_request", "http_request_error", 1),
+            (bad(BadHead::TooManyHeaderLines), 431, "bad_request", "http_request_error", 1),
+            (bad(BadHead::SocksCommand(2)), 400, "bad_request", "http_request_error", 7),
+            (bad(BadHead::SocksAddressType(2)), 400, "bad_request", "http_request_error", 8),
+            (bad(BadHead::SocksMethod), 400, "bad_request", "http_request_error", 0xff),
+        ] {
+            assert_eq!(refused.outcome(), Outcome { status, code, proxy_status, socks5 }, "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_decides_and_all_are_told() {
+        let refused = Refused::AllFailed(vec![
+            attempt("x", "10.0.1.50:4370", Stage::Tcp, DialError::Refused),
+            attempt("x", "10.0.1.51:4370", Stage::Tls, DialError::TimedOut),
+        ]);
+        assert_eq!(refused.outcome().status, 504);
+        assert_eq!(
+            refused.to_string(),
+            "every attempt failed: 10.0.1.50:4370, tcp: connection refused (12 ms); 10.0.1.51:4370, tls: timed out (12 ms)"
+        );
+        assert_eq!(refused.detail(), "all 2 attempts failed, the last: 10.0.1.51:4370, tls: timed out");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        assert_eq!(
+            Refused::NoRoute.detail(),
+            "no route matches the node; `portolan lookup NAME` shows what the table has for a name"
+        );
+        assert_eq!(
+            Refused::BadHead(BadHead::TooLarge).detail(),
+            "this is not a request: the head is longer than 8192 bytes"
+        );
+        assert_eq!(Refused::AllFailed(vec![]).detail(), "the time was over before anything could be dialed");
+    }
 }

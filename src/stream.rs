@@ -1,13 +1,16 @@
 //! An open byte stream of any kind, on either side.
 
+use std::future::{pending, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -37,17 +40,79 @@ impl Stream {
     }
 
     /// Whether the peer has gone altogether: EPOLLHUP or an error, not a half-close.
+    ///
+    /// Once our own side has been shut down, an orderly end of the peer's looks the same.
     pub fn is_hung_up(&self) -> bool {
-        let mut fds = [PollFd::new(self, PollFlags::empty())];
-        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(_) => fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)),
-            Err(_) => false,
+        is_hung_up(self)
+    }
+
+    /// Waits until the peer has gone altogether; never ends on a half-close, and leaves unread bytes where they are.
+    ///
+    /// It costs nothing until the peer sends or ends something, and one descriptor from then on. Without one to be had
+    /// it waits for ever.
+    pub async fn hung_up(&self) {
+        // An error is about the peer too; what it means is asked below.
+        drop(self.something_came().await);
+        match HangUp::of(self) {
+            Ok(hang_up) => poll_fn(|cx| hang_up.poll(cx)).await,
+            Err(_) => pending().await,
+        }
+    }
+
+    /// Waits for the first unread byte, the end, or an error.
+    async fn something_came(&self) -> io::Result<()> {
+        let peek = || Ok(recv(self, &mut [0; 1], RecvFlags::PEEK).map(drop)?);
+        match self {
+            Self::Unix(unix) => unix.async_io(Interest::READABLE, peek).await,
+            Self::Tcp(tcp) => tcp.async_io(Interest::READABLE, peek).await,
+            Self::Tls(tls) => tls.get_ref().0.async_io(Interest::READABLE, peek).await,
         }
     }
 
     /// Whether an end of this stream that comes without notice is a cut (TLS) and not an ordinary end.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+}
+
+/// Waits for the end of a peer that has ended its own side, or whose bytes are not read for now.
+///
+/// The stream's own registration is of no use for this: it stays readable, and its readiness to write must not be
+/// cleared. So this is a second registration of the same socket, under a descriptor of its own.
+#[derive(Debug)]
+pub(crate) struct HangUp(AsyncFd<OwnedFd>);
+
+impl HangUp {
+    /// Of the peer of this stream.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for types that are less strict about a descriptor than OwnedFd"
+    )]
+    pub(crate) fn of(stream: &Stream) -> io::Result<Self> {
+        let duplicate = stream.as_fd().try_clone_to_owned()?;
+        // Of all interests this one is woken least; EPOLLHUP and EPOLLERR come unasked.
+        AsyncFd::with_interest(duplicate, Interest::WRITABLE).map(Self)
+    }
+
+    /// Ready when the peer has gone altogether.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // It fails only when the runtime is ending.
+            let Ok(mut event) = ready!(self.0.poll_write_ready(cx)) else { return Poll::Ready(()) };
+            if event.ready().is_write_closed() || is_hung_up(&self.0) {
+                return Poll::Ready(());
+            }
+            // Clears this event only: one that came since it was taken stays.
+            event.clear_ready();
+        }
+    }
+}
+
+fn is_hung_up(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::empty())];
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(_) => fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+        Err(_) => false,
     }
 }
 
@@ -93,6 +158,82 @@ impl AsyncWrite for Stream {
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn unix_pair() -> (Stream, Stream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::Unix(ours), Stream::Unix(theirs))
+    }
+
+    async fn tcp_pair() -> (Stream, Stream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Stream::Tcp(listener.accept().await.unwrap().0), Stream::Tcp(theirs))
+    }
+
+    /// Whether it has hung up once nothing more happens.
+    async fn has_hung_up(ours: &Stream) -> bool {
+        // The clock is paused: the second is over as soon as nothing else happens.
+        tokio::time::timeout(Duration::from_secs(1), ours.hung_up()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_has_not_hung_up() {
+        for (ours, _theirs) in [unix_pair(), tcp_pair().await] {
+            assert!(!has_hung_up(&ours).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_unix_peer_that_closes_hangs_up() {
+        let (ours, theirs) = unix_pair();
+        tokio::join!(ours.hung_up(), async { drop(theirs) });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_close_is_no_hang_up_and_what_follows_it_is() {
+        for (mut ours, mut theirs) in [unix_pair(), tcp_pair().await] {
+            theirs.write_all(b"unread").await.unwrap();
+            assert!(!has_hung_up(&ours).await);
+            theirs.shutdown().await.unwrap();
+            assert!(!has_hung_up(&ours).await);
+            tokio::join!(ours.hung_up(), async {
+                theirs.reset_on_drop();
+                drop(theirs);
+            });
+            let mut read = String::new();
+            ours.read_to_string(&mut read).await.unwrap();
+            assert_eq!(read, "unread");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_hang_up() {
+        let (ours, theirs) = tcp_pair().await;
+        theirs.reset_on_drop();
+        drop(theirs);
+        ours.hung_up().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_as_writable_as_before() {
+        for (mut ours, mut theirs) in [unix_pair(), tcp_pair().await] {
+            theirs.write_all(b"?").await.unwrap();
+            assert!(!has_hung_up(&ours).await);
+            ours.write_all(b"!").await.unwrap();
+            assert_eq!(theirs.read_u8().await.unwrap(), b'!');
+            assert_eq!(ours.read_u8().await.unwrap(), b'?');
         }
     }
 }

@@ -1,0 +1,385 @@
+//! What a relay does, over every kind of stream.
+
+mod interleavings;
+mod peers;
+
+use std::future::pending;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+use super::*;
+use peers::{KINDS, Kind, Peer};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Bytes that differ from one place to the next, with a period that no buffer size divides.
+fn pattern(len: usize) -> Vec<u8> {
+    (0u8..251).cycle().take(len).collect()
+}
+
+async fn expect(peer: &mut Peer, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    peer.read_exact(&mut read).await.unwrap();
+    assert!(read == bytes);
+}
+
+async fn expect_end(peer: &mut Peer) {
+    assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+/// Sends at once, whatever the peer buffers.
+async fn send(peer: &mut Peer, bytes: &[u8]) {
+    peer.write_all(bytes).await.unwrap();
+    peer.flush().await.unwrap();
+}
+
+/// What can be read, and whether it ended in order.
+async fn read_all(peer: &mut Peer) -> (Vec<u8>, bool) {
+    let mut read = Vec::new();
+    match peer.read_to_end(&mut read).await {
+        Ok(_) => (read, true),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            (read, false)
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways_and_are_counted() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.connect().await;
+        send(&mut client, b"ping").await;
+        expect(&mut upstream, b"ping").await;
+        send(&mut upstream, b"pong!").await;
+        expect(&mut client, b"pong!").await;
+        client.shutdown().await.unwrap();
+        expect_end(&mut upstream).await;
+        upstream.shutdown().await.unwrap();
+        expect_end(&mut client).await;
+        let closed = relay.await.unwrap();
+        assert_eq!((closed.up, closed.down), (4, 5), "{kind:?}");
+        assert!(matches!(closed.end, End::Finished(Side::Client)), "{kind:?}: {:?}", closed.end);
+    }
+}
+
+#[tokio::test]
+async fn the_tail_goes_first() {
+    for kind in KINDS {
+        let tail = pattern(300_000);
+        let (mut client, mut upstream, relay) = kind.open(&tail).await;
+        let relay = tokio::spawn(relay.until_closed(pending()));
+        send(&mut client, b"more").await;
+        client.shutdown().await.unwrap();
+        expect(&mut upstream, &tail).await;
+        expect(&mut upstream, b"more").await;
+        expect_end(&mut upstream).await;
+        upstream.shutdown().await.unwrap();
+        assert_eq!(relay.await.unwrap().up, 300_004, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_has_ended_still_reads() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.connect().await;
+        upstream.shutdown().await.unwrap();
+        expect_end(&mut client).await;
+        let bytes = pattern(100_000);
+        let write = async {
+            send(&mut client, &bytes).await;
+            client.shutdown().await.unwrap();
+        };
+        tokio::join!(write, async {
+            expect(&mut upstream, &bytes).await;
+            expect_end(&mut upstream).await;
+        });
+        let closed = relay.await.unwrap();
+        assert_eq!((closed.up, closed.down), (100_000, 0));
+        assert!(matches!(closed.end, End::Finished(Side::Upstream)), "{kind:?}: {:?}", closed.end);
+    }
+}
+
+#[tokio::test]
+async fn much_goes_both_ways_at_once() {
+    for kind in KINDS {
+        let (client, upstream, relay) = kind.connect().await;
+        let bytes = pattern(251 * 4096);
+        let rounds = 32;
+        let drive = async |peer: Peer| {
+            let (mut read, mut write) = tokio::io::split(peer);
+            let send = async {
+                for _ in 0..rounds {
+                    write.write_all(&bytes).await.unwrap();
+                }
+                write.shutdown().await.unwrap();
+            };
+            let check = async {
+                let mut part = vec![0; bytes.len()];
+                for _ in 0..rounds {
+                    read.read_exact(&mut part).await.unwrap();
+                    assert!(part == bytes);
+                }
+                assert_eq!(read.read(&mut part).await.unwrap(), 0);
+            };
+            tokio::join!(send, check);
+        };
+        tokio::join!(drive(client), drive(upstream));
+        let closed = relay.await.unwrap();
+        let all = (rounds * bytes.len()) as u64;
+        assert_eq!((closed.up, closed.down), (all, all), "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_stalls_the_other() {
+    for kind in KINDS {
+        let (mut writer, mut reader, relay) = kind.connect().await;
+        let part = pattern(251 * 256);
+        let mut written = 0;
+        // The clock is paused: a minute is over as soon as nothing moves.
+        while let Ok(n) = tokio::time::timeout(MINUTE, writer.write(&part[written % 251..])).await {
+            written += n.unwrap();
+        }
+        assert!(written < 32 << 20, "{kind:?}: {written} bytes are on their way");
+        let finish = async { writer.shutdown().await.unwrap() };
+        tokio::join!(finish, async {
+            expect(&mut reader, &pattern(written)).await;
+            expect_end(&mut reader).await;
+        });
+        reader.shutdown().await.unwrap();
+        assert_eq!(relay.await.unwrap().up, written as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_resets_resets_the_upstream() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.connect().await;
+        // A Unix socket that is closed before all is read counts as reset.
+        send(&mut upstream, b"unread").await;
+        expect(&mut client, b"un").await;
+        client.reset();
+        let (_, in_order) = read_all(&mut upstream).await;
+        assert!(!in_order, "{kind:?}");
+        let closed = relay.await.unwrap();
+        assert!(matches!(closed.end, End::Reset(Side::Client)), "{kind:?}: {:?}", closed.end);
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_resets_resets_the_client() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.connect().await;
+        send(&mut upstream, b"part").await;
+        expect(&mut client, b"part").await;
+        upstream.reset();
+        assert_eq!(read_all(&mut client).await, (Vec::new(), kind.client_is_unix()), "{kind:?}");
+        let closed = relay.await.unwrap();
+        assert!(matches!(closed.end, End::Reset(Side::Upstream)), "{kind:?}: {:?}", closed.end);
+    }
+}
+
+#[tokio::test]
+async fn tls_that_ends_without_notice_is_a_reset() {
+    for kind in [Kind::UnixTls, Kind::TcpTls] {
+        let (mut client, mut upstream, relay) = kind.connect().await;
+        send(&mut upstream, b"part").await;
+        expect(&mut client, b"part").await;
+        upstream.end_without_notice();
+        assert_eq!(read_all(&mut client).await, (Vec::new(), kind.client_is_unix()), "{kind:?}");
+        let closed = relay.await.unwrap();
+        assert!(matches!(closed.end, End::Reset(Side::Upstream)), "{kind:?}: {:?}", closed.end);
+    }
+}
+
+#[tokio::test]
+async fn a_complete_answer_outlives_the_reset_behind_it() {
+    for (kind, request) in KINDS.into_iter().flat_map(|kind| [(kind, 0), (kind, 100_000)]) {
+        let (mut client, mut upstream, relay) = kind.open(&pattern(request)).await;
+        send(&mut upstream, b"answer").await;
+        upstream.shutdown().await.unwrap();
+        upstream.reset();
+        let closed = relay.until_closed(pending()).await;
+        assert_eq!(read_all(&mut client).await, (b"answer".to_vec(), true), "{kind:?}");
+        assert!(matches!(closed.end, End::Reset(Side::Upstream)), "{kind:?}: {:?}", closed.end);
+        assert_eq!(closed.down, 6);
+    }
+}
+
+#[tokio::test]
+async fn a_cut_answer_does_not_look_complete_because_a_write_failed_first() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.open(b"request").await;
+        send(&mut upstream, b"answ").await;
+        upstream.reset();
+        let closed = relay.until_closed(pending()).await;
+        let (read, in_order) = read_all(&mut client).await;
+        assert!(b"answ".starts_with(&read), "{kind:?}");
+        assert_eq!(in_order, kind.client_is_unix(), "{kind:?}");
+        assert!(matches!(closed.end, End::Reset(Side::Upstream)), "{kind:?}: {:?}", closed.end);
+        assert_eq!((closed.up, closed.down), (0, 4));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_ends_the_relay_after_its_last_byte() {
+    for kind in [Kind::UnixTcp, Kind::UnixTls] {
+        let (mut client, mut upstream, relay) = kind.connect().await;
+        let bytes = pattern(100_000);
+        tokio::join!(
+            async {
+                send(&mut client, &bytes).await;
+                drop(client);
+            },
+            expect(&mut upstream, &bytes)
+        );
+        expect_end(&mut upstream).await;
+        let closed = relay.await.unwrap();
+        assert_eq!(closed.up, 100_000);
+        assert!(matches!(closed.end, End::Finished(Side::Client)), "{kind:?}: {:?}", closed.end);
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_wrote_before_it_left_is_delivered_though_nothing_can_be_written_back() {
+    for kind in [Kind::UnixTcp, Kind::UnixTls] {
+        let (mut client, mut upstream, relay) = kind.open(b"").await;
+        send(&mut client, b"goodbye").await;
+        drop(client);
+        send(&mut upstream, b"welcome").await;
+        let closed = relay.until_closed(pending()).await;
+        assert_eq!(read_all(&mut upstream).await, (b"goodbye".to_vec(), true), "{kind:?}");
+        assert!(matches!(closed.end, End::Finished(Side::Client)), "{kind:?}: {:?}", closed.end);
+        assert_eq!((closed.up, closed.down), (7, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_hang_up_after_a_half_close_ends_the_relay() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.connect().await;
+        client.shutdown().await.unwrap();
+        expect_end(&mut upstream).await;
+        client.reset();
+        let closed = relay.await.unwrap();
+        match (kind.client_is_unix(), &closed.end) {
+            (true, End::Finished(Side::Client)) | (false, End::Reset(Side::Client)) => {}
+            (_, end) => panic!("{kind:?}: {end:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_relay_ends_when_the_other_side_is_silent() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.open(b"").await;
+        let relay = relay.timeouts(Timeouts { half_close: Some(5 * MINUTE), idle: None });
+        let relay = tokio::spawn(relay.until_closed(pending()));
+        upstream.shutdown().await.unwrap();
+        expect_end(&mut client).await;
+        tokio::time::advance(4 * MINUTE).await;
+        send(&mut client, b"!").await;
+        expect(&mut upstream, b"!").await;
+        let closed = relay.await.unwrap();
+        assert!(matches!(closed.end, End::HalfCloseTimeout(Side::Client)), "{kind:?}: {:?}", closed.end);
+        assert_eq!(closed.open_for.as_secs() / 60, 9);
+        assert!(!read_all(&mut upstream).await.1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_a_client_left_do_not_wait_for_ever() {
+    for kind in [Kind::UnixTcp, Kind::UnixTls] {
+        let (mut client, _upstream, relay) = kind.open(b"").await;
+        let relay = relay.timeouts(Timeouts { half_close: Some(5 * MINUTE), idle: None });
+        let relay = tokio::spawn(relay.until_closed(pending()));
+        let bytes = pattern(1 << 16);
+        // A client that is only slow is left alone.
+        while tokio::time::timeout(60 * MINUTE, client.write_all(&bytes)).await.is_ok() {}
+        assert!(!relay.is_finished());
+        drop(client);
+        let closed = relay.await.unwrap();
+        assert!(matches!(closed.end, End::HalfCloseTimeout(Side::Upstream)), "{kind:?}: {:?}", closed.end);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_relay_ends_by_a_reset() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.open(b"hello").await;
+        let relay = relay.timeouts(Timeouts { half_close: None, idle: Some(MINUTE) });
+        let relay = tokio::spawn(relay.until_closed(pending()));
+        expect(&mut upstream, b"hello").await;
+        let closed = relay.await.unwrap();
+        assert!(matches!(closed.end, End::IdleTimeout), "{kind:?}: {:?}", closed.end);
+        assert_eq!(read_all(&mut client).await.1, kind.client_is_unix());
+        assert!(!read_all(&mut upstream).await.1);
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_cut_off_ends_by_a_reset() {
+    for kind in KINDS {
+        let (mut client, mut upstream, relay) = kind.open(b"hello").await;
+        let (cut, cut_off) = oneshot::channel::<()>();
+        let relay = tokio::spawn(relay.until_closed(async { cut_off.await.unwrap() }));
+        expect(&mut upstream, b"hello").await;
+        cut.send(()).unwrap();
+        let closed = relay.await.unwrap();
+        assert!(matches!(closed.end, End::Drained), "{kind:?}: {:?}", closed.end);
+        assert_eq!(read_all(&mut client).await.1, kind.client_is_unix());
+        assert!(!read_all(&mut upstream).await.1);
+    }
+}
+
+#[tokio::test]
+async fn a_poll_moves_no_more_than_its_share() {
+    for kind in KINDS {
+        let (mut client, mut upstream, mut relay) = kind.open(b"").await;
+        let bytes = pattern(8 << 20);
+        let mut most = 0;
+        let relay = poll_fn(|cx| {
+            let before = relay.upstream.sends.delivered();
+            let end = relay.poll(cx);
+            most = most.max(relay.upstream.sends.delivered() - before);
+            end
+        });
+        let send = async {
+            send(&mut upstream, &bytes).await;
+            upstream.shutdown().await.unwrap();
+        };
+        let receive = async {
+            client.shutdown().await.unwrap();
+            expect(&mut client, &bytes).await;
+        };
+        tokio::join!(relay, send, receive);
+        // Four full buffers, or nearly four and one more.
+        assert!(most < 5 * 65_536, "{kind:?}: {most} bytes in one poll");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_relay_is_small_and_holds_no_buffer() {
+    // The thread may have run other tests; this one needs one buffer at a time.
+    let kept = buffer::tests::kept().max(1);
+    let (mut client, mut upstream, relay) = Kind::UnixTcp.open(b"tail").await;
+    let relay = relay.until_closed(pending());
+    // 360 bytes on a 64-bit machine; a timer is boxed, and there only while it is needed.
+    assert!(size_of_val(&relay) <= 384, "{}", size_of_val(&relay));
+    let mut relay = std::pin::pin!(relay);
+    tokio::select! {
+        _ = &mut relay => panic!("it has ended"),
+        () = async {
+            expect(&mut upstream, b"tail").await;
+            send(&mut client, b"ping").await;
+            expect(&mut upstream, b"ping").await;
+            send(&mut upstream, b"pong").await;
+            expect(&mut client, b"pong").await;
+        } => {}
+    }
+    assert_eq!(buffer::tests::kept(), kept);
+}

@@ -1,20 +1,53 @@
 //! portolan decides how node processes reach one another.
 //!
 //! An operator writes `routes.toml`; a client asks on a local Unix socket to be connected to `prod-db@10.0.1.50`;
-//! portolan dials the best-weighted matching route, fails over, and relays. The modules below stand in the order in
-//! which a request passes them; [`serve`] tells that story on one page.
+//! portolan dials the best-weighted matching route, fails over, and relays. The modules stand in the order in which a
+//! request passes them; [`serve`] tells that story on one page.
 
-/// What the client asks for: HTTP and SOCKS5 heads become a [`request::ConnectRequest`].
+// One request, from accepted client to closed relay: the page to read first.
+pub mod serve;
+
+// The doors: the Unix socket and the forwards; an accept loop that never ends on an error.
+pub mod listen;
+// Who may come in, and how many: a slot is reserved before anything is read.
+pub mod admit;
+// What the client asks for: HTTP and SOCKS5 heads become a `ConnectRequest`.
 pub mod request;
-/// The name that is asked for, checked once.
+// The name that is asked for, checked once.
 pub mod node;
-/// The table: patterns, weights, and how to reach what they match.
+// The table: patterns, weights, and how to reach what they match.
 pub mod route;
-/// Candidates are tried until one is up: name lookup, TCP, TLS handshake.
+// A snapshot of the table and a node name make candidates, lazily and in order.
+pub mod plan;
+// Candidates are tried until one is up: name lookup, TCP, TLS handshake.
 pub mod dial;
-/// An open byte stream of any kind, on either side.
+// The point in time by which all of that must be done.
+pub mod deadline;
+// An open byte stream of any kind, on either side.
 pub mod stream;
-/// How it ended: the only map from errors to status, label and log line.
+// Bytes both ways until both sides are done.
+pub mod relay;
+// How it ended: the only map from errors to status, label and log line.
 pub mod close;
-/// What may be written in the files, and what is meant.
+
+// Composes: load, bind, tell systemd, serve, reload, drain.
+pub mod daemon;
+// What may be written in the files, and what is meant.
 pub mod config;
+// The files become a configuration and a snapshot, or a list of everything that is wrong with them.
+pub mod load;
+// What the system lets a process have.
+pub mod limits;
+// Notices that a file has changed.
+pub mod watch;
+// The new table is built beside the old one and swapped in one store, or nothing changes.
+pub mod reload;
+// No new requests, a while for relays to end by themselves, then a cut.
+pub mod drain;
+// Lines by a writer that never blocks a request.
+pub mod log;
+// What the service manager is told.
+pub mod systemd;
+
+// The commands, one file for each.
+pub mod cli;

@@ -1,0 +1,158 @@
+//! Composes: load, bind, tell systemd, serve, reload, drain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::admit::Admission;
+use crate::config::{Config, DialConfig, Problems};
+use crate::drain::{Drain, Drained};
+use crate::limits;
+use crate::listen::{BindError, Doors, Inherited, Prepared, socket_path};
+use crate::load::{self, Loaded, Outcome};
+use crate::log::Log;
+use crate::plan::Snapshot;
+use crate::relay::Timeouts;
+use crate::reload::Reloader;
+use crate::systemd;
+
+/// What every request shares.
+#[derive(Debug)]
+pub struct Daemon {
+    snapshot: ArcSwap<Snapshot>,
+    config: ArcSwap<Config>,
+    /// Who may come in.
+    pub admission: Admission,
+    /// How far the daemon is on its way out.
+    pub drain: Drain,
+}
+
+/// Why the daemon does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The files have problems.
+    Files(Problems),
+    /// A door cannot be opened.
+    Bind(Vec<BindError>),
+    /// The system refuses something else.
+    System(&'static str, std::io::Error),
+}
+
+impl Daemon {
+    /// A daemon with what was loaded.
+    pub fn new(loaded: Loaded) -> Self {
+        let Loaded { config, snapshot } = loaded;
+        let drain = Drain::new();
+        let admission = Admission::new(limits::relays(&config.limits), drain.clone());
+        Self { snapshot: ArcSwap::from_pointee(snapshot), config: ArcSwap::from_pointee(config), admission, drain }
+    }
+
+    /// The table in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// How to dial.
+    pub fn dial_settings(&self) -> DialConfig {
+        self.config.load().dial.clone()
+    }
+
+    /// How long a relay may be silent.
+    pub fn relay_timeouts(&self) -> Timeouts {
+        let config = self.config.load();
+        Timeouts { half_close: config.limits.half_close_timeout, idle: config.limits.idle_timeout }
+    }
+
+    /// Swaps in what was loaded and returns the table that was in force; its caller frees it.
+    pub fn replace(&self, loaded: Loaded) -> Arc<Snapshot> {
+        let Loaded { config, snapshot } = loaded;
+        self.admission.set_limit(limits::relays(&config.limits));
+        self.config.store(Arc::new(config));
+        self.snapshot.swap(Arc::new(snapshot))
+    }
+}
+
+/// Runs the daemon until a signal ends it.
+pub async fn run(path: PathBuf) -> Result<(), StartError> {
+    // Before any other descriptor is opened, and before anything can fail.
+    let mut inherited = Inherited::from_env().map_err(|error| StartError::Bind(vec![error]))?;
+    let (mut end, mut hangup) = signals().map_err(|error| StartError::System("cannot listen to signals", error))?;
+
+    let Outcome { loaded, problems, files } = load::load(&path, None);
+    let Some(loaded) = loaded else { return Err(StartError::Files(problems)) };
+    let log = Log::start(&loaded.config.log);
+    load::log_problems(&problems);
+    limits::raise_descriptors();
+
+    let mut doors = Doors::default();
+    let prepared = prepare(&doors, &loaded.config, &mut inherited).map_err(StartError::Bind)?;
+    for unused in inherited.left() {
+        warn!(address = %unused, "the service manager handed over a socket that the configuration does not name");
+    }
+
+    let routes = loaded.snapshot.table.len();
+    let daemon = Arc::new(Daemon::new(loaded));
+    doors.open(&daemon, prepared);
+    info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, "serving");
+    let mut reloader = Reloader::new(Arc::clone(&daemon), doors, log, files);
+    systemd::ready(&reloader.status());
+
+    tokio::select! {
+        () = end.asked() => {}
+        () = reloader.run(&mut hangup) => {}
+    }
+    drain(&daemon, reloader, end).await;
+    Ok(())
+}
+
+/// Binds every door.
+fn prepare(doors: &Doors, config: &Config, inherited: &mut Inherited) -> Result<Vec<Prepared>, Vec<BindError>> {
+    let path = socket_path(config, inherited);
+    let socket = Doors::prepare_socket(path, &config.socket.access, inherited).map_err(|error| vec![error])?;
+    let mut prepared = doors.prepare_forwards(&config.forwards, inherited)?;
+    prepared.push(socket);
+    Ok(prepared)
+}
+
+async fn drain(daemon: &Daemon, mut reloader: Reloader, mut end: End) {
+    let timeout = daemon.config().limits.drain_timeout;
+    let open = daemon.admission.open();
+    info!(open, ?timeout, "draining; a second signal ends at once");
+    systemd::stopping(&format!("draining, {open} open"));
+    daemon.drain.begin();
+    reloader.shut_doors();
+    match daemon.drain.run(timeout, end.asked()).await {
+        Drained::InOrder => info!("ended"),
+        Drained::Cut(relays) => warn!(relays, "ended; what was still open was cut"),
+    }
+    reloader.finish();
+}
+
+/// The signals that end the daemon.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The signals that end the daemon, and the one that reloads.
+fn signals() -> std::io::Result<(End, Signal)> {
+    let end = End { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    Ok((end, signal(SignalKind::hangup())?))
+}

@@ -1,0 +1,132 @@
+//! One client at one of the doors: its head is read, it is answered, and it is watched while portolan dials.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{timeout, timeout_at};
+
+use super::Door;
+use crate::close::Refused;
+use crate::deadline::Deadline;
+use crate::dial::Dialed;
+use crate::drain::Drain;
+use crate::node::NodeName;
+use crate::request::{BadHead, ConnectRequest, Form, HeadReader, Step, established, refused};
+use crate::stream::Stream;
+
+/// A local process that asks.
+#[derive(Debug)]
+pub struct Client {
+    stream: Stream,
+    door: Door,
+    /// How it asks, as far as that is known.
+    form: Option<Form>,
+    /// What it asks for, as far as that is known.
+    node: Option<NodeName>,
+}
+
+impl Client {
+    /// How long a refused client may take to read the answer.
+    const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+    /// Bytes read at once; a usual head is a tenth of it.
+    const READ: usize = 4096;
+
+    /// A client that was accepted at a door.
+    pub fn new(stream: Stream, door: Door) -> Self {
+        Self { stream, door, form: None, node: None }
+    }
+
+    /// The node that it asks for, once that is known.
+    pub fn node(&self) -> Option<&NodeName> {
+        self.node.as_ref()
+    }
+
+    /// Reads its head; at a forward there is none, and the door says what is asked for.
+    pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
+        let request = match &self.door {
+            Door::Forward(node) => ConnectRequest::forward(node.clone()),
+            Door::Socket => tokio::select! {
+                biased;
+                request = self.read_head(deadline) => request?,
+                () = drain.begun() => return Err(Refused::Draining),
+            },
+        };
+        self.form = Some(request.form);
+        self.node = Some(request.node.clone());
+        Ok(request)
+    }
+
+    async fn read_head(&mut self, deadline: Deadline) -> Result<ConnectRequest, Refused> {
+        let mut head = HeadReader::new();
+        let request = timeout_at(deadline.instant(), read_head(&mut self.stream, &mut head)).await;
+        self.form = head.form();
+        request.unwrap_or(Err(Refused::BadHead(BadHead::TooSlow)))
+    }
+
+    /// Does something on the client's behalf for as long as it is there and the daemon is.
+    pub async fn while_there<T>(
+        &self,
+        work: impl Future<Output = Result<T, Refused>>,
+        drain: &Drain,
+    ) -> Result<T, Refused> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.stream.hung_up() => Err(Refused::ClientGone),
+            () = drain.cut_off() => Err(Refused::Draining),
+        }
+    }
+
+    /// Tells it that it is connected; failover ends here.
+    pub async fn establish(&mut self, dialed: &Dialed, deadline: Deadline) -> Result<(), Refused> {
+        let form = self.form.unwrap_or(Form::Forward);
+        let answer = established(form, &dialed.route, &dialed.address.to_string());
+        match timeout_at(deadline.instant(), self.stream.write_all(&answer)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Refused::ClientGone),
+        }
+    }
+
+    /// Its stream, for the relay.
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Answers with an error and ends; a forward's client gets a reset, because it has no other way to know.
+    pub async fn refuse(mut self, why: &Refused) {
+        let Some(form) = self.form else { return self.stream.reset_on_drop() };
+        let answer = refused(form, self.node.as_ref(), why);
+        if answer.is_empty() {
+            return self.stream.reset_on_drop();
+        }
+        let say = async {
+            self.stream.write_all(&answer).await?;
+            self.stream.shutdown().await
+        };
+        // One that does not read its answer has nothing more to hear.
+        drop(timeout(Self::ANSWER_TIMEOUT, say).await);
+    }
+}
+
+async fn read_head(stream: &mut Stream, head: &mut HeadReader) -> Result<ConnectRequest, Refused> {
+    let mut buffer = vec![0; Client::READ];
+    loop {
+        let room = head.room().min(Client::READ);
+        let read = match stream.read(buffer.get_mut(..room).unwrap_or_default()).await {
+            Ok(0) => return Err(Refused::BadHead(BadHead::Truncated)),
+            Ok(read) => read,
+            Err(_) => return Err(Refused::ClientGone),
+        };
+        let mut step = head.advance(buffer.get(..read).unwrap_or_default());
+        loop {
+            match step.map_err(Refused::BadHead)? {
+                Step::More => break,
+                Step::Request(request) => return Ok(request),
+                Step::Reply(reply) => {
+                    stream.write_all(reply).await.map_err(|_gone| Refused::ClientGone)?;
+                    step = head.advance(&[]);
+                }
+            }
+        }
+    }
+}

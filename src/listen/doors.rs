@@ -1,0 +1,174 @@
+//! Which doors are open: bound before anything is swapped, so that a door that cannot be opened changes nothing.
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::unix::{self, Bound};
+use super::{BACKLOG, BindError, Door, Inherited, Listener, ListeningSocket, accept_loop};
+use crate::config::{Config, ForwardAddress, ForwardConfig, SocketAccess};
+use crate::daemon::Daemon;
+
+/// The doors that are open.
+#[derive(Debug, Default)]
+pub struct Doors {
+    open: Vec<OpenDoor>,
+}
+
+#[derive(Debug)]
+struct OpenDoor {
+    place: ForwardAddress,
+    door: Arc<ArcSwap<Door>>,
+    shut: CancellationToken,
+    _bound: Option<Bound>,
+}
+
+/// A door that is bound and not open yet.
+#[derive(Debug)]
+pub struct Prepared {
+    place: ForwardAddress,
+    door: Door,
+    listener: Listener,
+    bound: Option<Bound>,
+}
+
+/// Where the main socket is: the configuration's path, else the inherited socket, else the first folder that there is.
+pub fn socket_path(config: &Config, inherited: &Inherited) -> PathBuf {
+    let configured = config.socket.path.clone().or_else(|| inherited.first_unix());
+    configured.unwrap_or_else(|| {
+        let folder = |name| env::var_os(name).filter(|value| !value.is_empty());
+        // systemd joins several runtime directories with colons; the first is ours.
+        let runtime = folder("RUNTIME_DIRECTORY").and_then(|list| env::split_paths(&list).next());
+        let user = || folder("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("portolan"));
+        runtime.or_else(user).unwrap_or_else(|| PathBuf::from(".")).join("portolan.sock")
+    })
+}
+
+impl Doors {
+    /// Binds the main socket.
+    pub fn prepare_socket(path: PathBuf, access: &SocketAccess, from: &mut Inherited) -> Result<Prepared, BindError> {
+        prepare(ForwardAddress::Unix(path, access.clone()), Door::Socket, from)
+    }
+
+    /// Binds the forwards that are not open yet; on an error the ones bound so far are given back.
+    pub fn prepare_forwards(
+        &self,
+        forwards: &[ForwardConfig],
+        from: &mut Inherited,
+    ) -> Result<Vec<Prepared>, Vec<BindError>> {
+        let new = forwards.iter().filter(|forward| !self.open.iter().any(|open| open.is_at(&forward.listen)));
+        let (prepared, failed): (Vec<_>, Vec<_>) = new
+            .map(|forward| prepare(forward.listen.clone(), Door::Forward(forward.node.clone()), from))
+            .partition(Result::is_ok);
+        if failed.is_empty() {
+            Ok(prepared.into_iter().flatten().collect())
+        } else {
+            Err(failed.into_iter().filter_map(Result::err).collect())
+        }
+    }
+
+    /// Opens what was prepared.
+    pub fn open(&mut self, daemon: &Arc<Daemon>, prepared: impl IntoIterator<Item = Prepared>) {
+        for Prepared { place, door, listener, bound } in prepared {
+            let address = match &listener.socket {
+                // Port 0 has become a port by now.
+                ListeningSocket::Tcp(tcp) => tcp.local_addr().map_or_else(|_| place.to_string(), |at| at.to_string()),
+                ListeningSocket::Unix(_) => place.to_string(),
+            };
+            match &door {
+                Door::Socket => info!(%address, inherited = listener.inherited, "listening"),
+                Door::Forward(node) => info!(%address, %node, inherited = listener.inherited, "forwarding"),
+            }
+            let (door, shut) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
+            tokio::spawn(accept_loop(Arc::clone(daemon), listener, Arc::clone(&door), shut.clone()));
+            self.open.push(OpenDoor { place, door, shut, _bound: bound });
+        }
+    }
+
+    /// Shuts the forwards that are not among these and points the others to their nodes; relays go on.
+    pub fn keep_forwards(&mut self, forwards: &[ForwardConfig]) {
+        self.open.retain_mut(|open| {
+            if matches!(**open.door.load(), Door::Socket) {
+                return true;
+            }
+            let kept = forwards.iter().find(|forward| open.is_at(&forward.listen));
+            match kept {
+                Some(forward) => open.follow(forward),
+                None => {
+                    info!(address = %open.place, "forward closed");
+                    open.shut.cancel();
+                }
+            }
+            kept.is_some()
+        });
+    }
+
+    /// Shuts every door.
+    pub fn shut(&mut self) {
+        for open in self.open.drain(..) {
+            open.shut.cancel();
+        }
+    }
+}
+
+impl OpenDoor {
+    fn is_at(&self, other: &ForwardAddress) -> bool {
+        match (&self.place, other) {
+            (ForwardAddress::Tcp(ours), ForwardAddress::Tcp(other)) => ours == other,
+            (ForwardAddress::Unix(ours, _), ForwardAddress::Unix(other, _)) => ours == other,
+            _ => false,
+        }
+    }
+
+    fn follow(&mut self, forward: &ForwardConfig) {
+        self.door.store(Arc::new(Door::Forward(forward.node.clone())));
+        if self.place != forward.listen
+            && let ForwardAddress::Unix(path, access) = &forward.listen
+        {
+            if let Err(error) = unix::set_access(path, access) {
+                warn!(%error, "a forward's socket keeps its old access");
+            }
+            self.place = forward.listen.clone();
+        }
+    }
+}
+
+fn prepare(place: ForwardAddress, door: Door, from: &mut Inherited) -> Result<Prepared, BindError> {
+    let (socket, bound, inherited) = match &place {
+        ForwardAddress::Tcp(address) => match from.take_tcp(*address) {
+            Some(tcp) => (ListeningSocket::Tcp(register(address, TcpListener::from_std(tcp))?), None, true),
+            None => (ListeningSocket::Tcp(bind_tcp(*address)?), None, false),
+        },
+        ForwardAddress::Unix(path, access) => match from.take_unix(path) {
+            // Its mode, owner and group are the service manager's.
+            Some(unix) => (ListeningSocket::Unix(register(&path.display(), UnixListener::from_std(unix))?), None, true),
+            None => {
+                let (unix, bound) = unix::bind(path, access)?;
+                let unix = register(&path.display(), UnixListener::from_std(unix))?;
+                (ListeningSocket::Unix(unix), Some(bound), false)
+            }
+        },
+    };
+    Ok(Prepared { place, door, listener: Listener { socket, inherited }, bound })
+}
+
+fn register<T>(place: &dyn std::fmt::Display, listener: std::io::Result<T>) -> Result<T, BindError> {
+    listener.map_err(|error| BindError::failed(place, "cannot be used", error))
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A daemon that starts again is not held up by the connections of the one before it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG.unsigned_abs())
+    };
+    listen().map_err(|error| BindError::failed(address, "cannot be bound", error))
+}

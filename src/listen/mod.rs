@@ -1,0 +1,182 @@
+//! The doors: the Unix socket and the forwards; an accept loop that never ends on an error.
+
+mod client;
+mod doors;
+mod inherited;
+mod unix;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustix::io::Errno;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+pub use client::Client;
+pub use doors::{Doors, Prepared, socket_path};
+pub use inherited::Inherited;
+
+use crate::daemon::Daemon;
+use crate::node::NodeName;
+use crate::serve::serve;
+use crate::stream::Stream;
+
+/// How many clients may wait to be accepted; the kernel cuts it down to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// Which door a client came through.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// The socket, where a head says what is asked for.
+    Socket,
+    /// A forward, where every byte is the node's.
+    Forward(NodeName),
+}
+
+/// Why a door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process serves there.
+    #[error("{} is in use by {}; stop that process, or give this daemon another path", .0.display(), process(*.1))]
+    InUse(PathBuf, Option<i32>),
+    /// Something else is at the path.
+    #[error("{} is not a socket; portolan does not replace it: remove it, or choose another path", .0.display())]
+    NotASocket(PathBuf),
+    /// Its mode, owner or group cannot be set.
+    #[error("{}: {}", .0.display(), .1)]
+    Access(PathBuf, String),
+    /// The system refuses.
+    #[error("{place} {what}: {error}")]
+    Failed {
+        /// The path or address.
+        place: String,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A descriptor that the service manager handed over is no listening socket.
+    #[error("descriptor {fd} of the service manager is not a listening stream socket: {error}")]
+    Inherited {
+        /// Its number.
+        fd: usize,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+fn process(id: Option<i32>) -> String {
+    id.map_or("another process".to_owned(), |id| format!("process {id}"))
+}
+
+impl BindError {
+    fn failed(place: impl fmt::Display, what: &'static str, error: io::Error) -> Self {
+        Self::Failed { place: place.to_string(), what, error }
+    }
+
+    fn in_use(path: &Path, holder: Option<i32>) -> Self {
+        Self::InUse(path.to_owned(), holder)
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+struct Listener {
+    socket: ListeningSocket,
+    /// Whether the service manager bound it.
+    inherited: bool,
+}
+
+#[derive(Debug)]
+enum ListeningSocket {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            ListeningSocket::Unix(unix) => Ok(Stream::Unix(unix.accept().await?.0)),
+            ListeningSocket::Tcp(tcp) => {
+                let (stream, _) = tcp.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+/// Accepts clients until the door is shut; each is served by a task of its own.
+///
+/// Who waits in the backlog of a socket of ours when its door is shut is accepted still, and told that the daemon
+/// drains. The backlog of an inherited socket is left to the daemon that inherits it next.
+async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<Door>>, shut: CancellationToken) {
+    let mut pause = Pause::default();
+    while !(listener.inherited && shut.is_cancelled()) {
+        let slot = daemon.admission.head_slot().await;
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = shut.cancelled() => break,
+        };
+        match accepted {
+            Ok(stream) => {
+                pause = Pause::default();
+                let client = Client::new(stream, door.load().as_ref().clone());
+                daemon.drain.spawn(serve(Arc::clone(&daemon), client, slot));
+            }
+            // The client left before it was accepted: nobody's loss.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                let pause = pause.longer();
+                warn!(%error, ?pause, "cannot accept a client{}", remedy(&error));
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = shut.cancelled() => break,
+                }
+            }
+        }
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => "; the process is out of descriptors: raise LimitNOFILE, or lower limits.relays",
+        Some(Errno::NFILE) => "; the system is out of descriptors: raise fs.file-max, or lower limits.relays",
+        _ => "",
+    }
+}
+
+/// How long an accept loop waits after an error that will not go away by trying again at once.
+#[derive(Debug, Default)]
+struct Pause(Duration);
+
+impl Pause {
+    fn longer(&mut self) -> Duration {
+        self.0 = (self.0 * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_a_second() {
+        let mut pause = Pause::default();
+        let pauses: Vec<_> = (0..9).map(|_| pause.longer().as_millis()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_holder_that_cannot_be_named_is_another_process() {
+        let error = BindError::in_use(Path::new("/run/p.sock"), None);
+        assert!(error.to_string().starts_with("/run/p.sock is in use by another process;"));
+    }
+}

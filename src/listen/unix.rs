@@ -1,0 +1,196 @@
+//! Unix sockets: bound with their mode, owner and group before anybody can connect, and never twice.
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{BACKLOG, BindError};
+use crate::config::{self, SocketAccess};
+
+/// A Unix socket that is bound; its file goes when this is dropped, its lock stays until then.
+#[derive(Debug)]
+pub(super) struct Bound {
+    path: PathBuf,
+    /// The socket's file as it was bound: another's that has taken the path is left alone.
+    inode: Option<u64>,
+    _lock: File,
+}
+
+/// Binds a Unix socket, in place of a dead daemon's if there is one.
+pub(super) fn bind(path: &Path, access: &SocketAccess) -> Result<(UnixListener, Bound), BindError> {
+    make_folder(path)?;
+    let lock = lock(path)?;
+    remove_dead(path)?;
+
+    let failed = |what: &'static str| move |error| BindError::failed(path.display(), what, error);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("cannot be made"))?;
+    let address = SockAddr::unix(path).map_err(failed("is no path for a socket"))?;
+    socket.bind(&address).map_err(failed("cannot be bound"))?;
+    let inode = inode_of(path);
+    let bound = Bound { path: path.to_owned(), inode, _lock: lock };
+    // Nobody can connect before `listen`, so nobody can slip in under another mode.
+    set_access(path, access)?;
+    socket.listen(BACKLOG).map_err(failed("cannot listen"))?;
+    socket.set_nonblocking(true).map_err(failed("cannot be used"))?;
+    Ok((socket.into(), bound))
+}
+
+fn make_folder(path: &Path) -> Result<(), BindError> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
+            .map_err(|error| BindError::failed(folder.display(), "cannot be made, or is not a folder", error)),
+        _ => Ok(()),
+    }
+}
+
+/// Two daemons that start at once meet at this lock; the file stays, because removing it would let a third lock another
+/// file of the same name.
+fn lock(socket: &Path) -> Result<File, BindError> {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".lock");
+    let path = Path::new(&name);
+    let failed = |error| BindError::failed(path.display(), "cannot be opened", error);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Whatever it holds, a process id or nothing, is only said.
+            drop(file.read_to_string(&mut holder));
+            return Err(BindError::in_use(socket, holder.trim().parse().ok()));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    let written = file.set_len(0).and_then(|()| file.rewind());
+    written.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+    Ok(file)
+}
+
+/// Removes the file of a socket that nobody listens on any more.
+fn remove_dead(path: &Path) -> Result<(), BindError> {
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(BindError::failed(path.display(), "cannot be looked at", error)),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocket(path.to_owned()));
+    }
+    match UnixStream::connect(path) {
+        Ok(live) => {
+            let holder = rustix::net::sockopt::socket_peercred(&live).ok();
+            Err(BindError::in_use(path, holder.map(|credentials| credentials.pid.as_raw_nonzero().get())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
+            .map_err(|error| BindError::failed(path.display(), "is a dead socket that cannot be removed", error)),
+        Err(error) => Err(BindError::failed(path.display(), "is there and cannot be tried", error)),
+    }
+}
+
+pub(super) fn set_access(path: &Path, access: &SocketAccess) -> Result<(), BindError> {
+    let id = |name: &Option<String>, resolve: fn(&str) -> Result<u32, config::UnknownOwner>| {
+        name.as_deref().map(resolve).transpose().map_err(|error| BindError::Access(path.to_owned(), error.to_string()))
+    };
+    let owner = id(&access.owner, config::resolve_user)?;
+    let group = id(&access.group, config::resolve_group)?;
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::chown(path, owner, group).map_err(|error| {
+            let whom = [&access.owner, &access.group].map(|name| name.as_deref().unwrap_or("")).join(":");
+            BindError::Access(path.to_owned(), format!("cannot be given to {whom}: {error}"))
+        })?;
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(access.mode))
+        .map_err(|error| BindError::failed(path.display(), "cannot get its mode", error))
+}
+
+fn inode_of(path: &Path) -> Option<u64> {
+    path.symlink_metadata().ok().map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if self.inode.is_some() && inode_of(&self.path) == self.inode {
+            // A file that is gone, or may not be removed any more, is replaced by the next daemon.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_socket_has_its_mode_and_its_file_goes_with_it() {
+        let folder = folder();
+        let path = folder.path().join("new/portolan.sock");
+        let access = SocketAccess { mode: 0o600, ..SocketAccess::default() };
+        let (listener, bound) = bind(&path, &access).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop((listener, bound));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced() {
+        let folder = folder();
+        let path = folder.path().join("portolan.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        assert!(bind(&path, &SocketAccess::default()).is_ok());
+    }
+
+    #[test]
+    fn a_live_socket_is_left_alone_and_its_holder_is_told() {
+        let folder = folder();
+        let path = folder.path().join("portolan.sock");
+        let expected = format!(
+            "{} is in use by process {}; stop that process, or give this daemon another path",
+            path.display(),
+            std::process::id()
+        );
+        let strange = UnixListener::bind(&path).unwrap();
+        assert_eq!(bind(&path, &SocketAccess::default()).unwrap_err().to_string(), expected);
+        drop(strange);
+        let _ours = bind(&path, &SocketAccess::default()).unwrap();
+        assert_eq!(bind(&path, &SocketAccess::default()).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("portolan.sock");
+        std::fs::write(&path, "precious").unwrap();
+        let error = bind(&path, &SocketAccess::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{} is not a socket; portolan does not replace it: remove it, or choose another path",
+                path.display()
+            )
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn another_file_at_the_path_is_not_removed_at_the_end() {
+        let folder = folder();
+        let path = folder.path().join("portolan.sock");
+        let (_listener, bound) = bind(&path, &SocketAccess::default()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "somebody else's").unwrap();
+        drop(bound);
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,216 @@
+//! Reads the files again: the new table is built beside the old one and swapped in one store, or nothing changes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::listen::{Doors, Inherited};
+use crate::load::{self, Loaded, Outcome};
+use crate::log::Log;
+use crate::plan::Snapshot;
+use crate::route::{Route, RouteTable};
+use crate::systemd;
+use crate::watch::Watch;
+
+/// Keeps the daemon in step with its files.
+pub struct Reloader {
+    daemon: Arc<Daemon>,
+    doors: Doors,
+    log: Log,
+    watch: Watch,
+    /// Tables that were in force and may be held by a request still.
+    retired: Vec<Arc<Snapshot>>,
+    /// Why the last reload changed nothing, if it did not.
+    refused: Option<String>,
+    /// How many lost log lines have been told.
+    lost: usize,
+}
+
+impl Reloader {
+    /// How often retired tables and lost log lines are looked at.
+    const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+    /// Watches the files that the daemon was loaded from.
+    pub fn new(daemon: Arc<Daemon>, doors: Doors, log: Log, files: Vec<std::path::PathBuf>) -> Self {
+        let mut watch = Watch::new();
+        watch.set(files);
+        Self { daemon, doors, log, watch, retired: Vec::new(), refused: None, lost: 0 }
+    }
+
+    /// Reloads at each SIGHUP and at each change of a file, for ever.
+    pub async fn run(&mut self, hangup: &mut Signal) {
+        let mut housekeeping = tokio::time::interval(Self::HOUSEKEEPING);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload("SIGHUP").await,
+                () = self.watch.changed() => self.reload("a file has changed").await,
+                _ = housekeeping.tick() => self.keep_house(),
+            }
+        }
+    }
+
+    /// What the service manager shows.
+    pub fn status(&self) -> String {
+        let snapshot = self.daemon.snapshot();
+        let (generation, routes) = (snapshot.generation, snapshot.table.len());
+        match &self.refused {
+            None => format!("serving generation {generation}, {routes} routes"),
+            Some(why) => {
+                format!("serving generation {generation}, {routes} routes; the last reload was refused: {why}")
+            }
+        }
+    }
+
+    /// Shuts every door.
+    pub fn shut_doors(&mut self) {
+        self.doors.shut();
+    }
+
+    /// Says what is left to say.
+    pub fn finish(mut self) {
+        self.tell_lost_lines();
+    }
+
+    async fn reload(&mut self, cause: &'static str) {
+        let started = Instant::now();
+        systemd::reloading();
+        self.watch.remember();
+        let (path, old) = (Arc::clone(&self.daemon.config().path), self.daemon.snapshot());
+        let read = spawn_blocking(move || {
+            let outcome = load::load(&path, Some(&old.trusts));
+            let changes = outcome.loaded.as_ref().map(|new| Changes::between(&old.table, &new.snapshot.table));
+            (outcome, changes)
+        });
+        match read.await {
+            Ok((outcome, changes)) => {
+                let Outcome { loaded, problems, mut files } = outcome;
+                load::log_problems(&problems);
+                match loaded.zip(changes) {
+                    Some((loaded, changes)) => self.swap(loaded, &changes, cause, started),
+                    None => {
+                        // The files in force are watched too: one of them may be what is put back.
+                        files.extend(self.daemon.config().routes.iter().cloned());
+                        self.refuse(cause, problems.first_error());
+                    }
+                }
+                self.watch.set(files);
+            }
+            Err(panic) => self.refuse(cause, panic.to_string()),
+        }
+        systemd::ready(&self.status());
+    }
+
+    fn swap(&mut self, mut loaded: Loaded, changes: &Changes, cause: &'static str, started: Instant) {
+        let prepared = match self.doors.prepare_forwards(&loaded.config.forwards, &mut Inherited::default()) {
+            Ok(prepared) => prepared,
+            Err(errors) => {
+                for error in &errors {
+                    error!("{error}");
+                }
+                let first = errors.first().map(ToString::to_string).unwrap_or_default();
+                return self.refuse(cause, first);
+            }
+        };
+        let config = loaded.config.clone();
+        say_what_needs_a_restart(&self.daemon.config(), &config);
+        loaded.snapshot.generation = self.daemon.snapshot().generation + 1;
+        let (generation, routes) = (loaded.snapshot.generation, loaded.snapshot.table.len());
+        self.retired.push(self.daemon.replace(loaded));
+        self.doors.keep_forwards(&config.forwards);
+        self.doors.open(&self.daemon, prepared);
+        self.log.follow(&config.log);
+        self.refused = None;
+        info!(generation, routes, %changes, cause, took = ?started.elapsed(), "reloaded");
+    }
+
+    fn refuse(&mut self, cause: &'static str, why: String) {
+        let generation = self.daemon.snapshot().generation;
+        error!(generation, cause, why, "reload refused; the table in force stays");
+        self.refused = Some(why);
+    }
+
+    fn keep_house(&mut self) {
+        self.tell_lost_lines();
+        // Nobody can get hold of a retired table any more: at one holder, that is this one.
+        let (free, held) = self.retired.drain(..).partition(|table| Arc::strong_count(table) == 1);
+        self.retired = held;
+        let free: Vec<Arc<Snapshot>> = free;
+        if !free.is_empty() {
+            drop(spawn_blocking(move || drop(free)));
+        }
+    }
+
+    fn tell_lost_lines(&mut self) {
+        let lost = self.log.lost();
+        if lost > self.lost {
+            warn!(lines = lost - self.lost, "lines of the log were lost; is its disk full, or its reader slow?");
+        }
+        self.lost = lost;
+    }
+}
+
+/// What of `portolan.toml` is read at the start only.
+fn say_what_needs_a_restart(old: &Config, new: &Config) {
+    if old.socket != new.socket {
+        warn!(file = %new.path.display(), "[socket] has changed: that needs a restart");
+    }
+}
+
+/// What a reload changes in the table.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    added: usize,
+    removed: usize,
+    changed: usize,
+}
+
+impl Changes {
+    fn between(old: &RouteTable, new: &RouteTable) -> Self {
+        let mut gone: HashMap<&str, &Route> = old.iter().map(|route| (route.pattern.as_str(), &**route)).collect();
+        let mut changes = Self::default();
+        for route in new.iter() {
+            match gone.remove(route.pattern.as_str()) {
+                None => changes.added += 1,
+                Some(before) => changes.changed += usize::from(!route.means_the_same(before)),
+            }
+        }
+        changes.removed = gone.len();
+        changes
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{} -{} ~{}", self.added, self.removed, self.changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::testing::route;
+
+    fn table(routes: &[(&str, i64)]) -> RouteTable {
+        RouteTable::new(routes.iter().map(|(pattern, weight)| Arc::new(route(pattern, *weight))).collect()).unwrap()
+    }
+
+    #[test]
+    fn changes_are_counted_by_pattern() {
+        let old = table(&[("a", 1), ("b", 1), ("c", 1)]);
+        let mut moved = route("a", 1);
+        moved.origin.line = 99;
+        let new = [Arc::new(moved), Arc::new(route("b", 2)), Arc::new(route("d", 1)), Arc::new(route("e", 1))];
+        let new = RouteTable::new(new.to_vec()).unwrap();
+        let changes = Changes::between(&old, &new);
+        assert_eq!(changes.to_string(), "+2 -1 ~1", "a route that only moved in its file has not changed");
+        assert_eq!(Changes::between(&old, &old), Changes::default());
+    }
+}

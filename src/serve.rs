@@ -1,0 +1,80 @@
+//! One request, from accepted client to closed relay: the page to read first.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::admit::{Admitted, HeadSlot};
+use crate::close::{self, Refused};
+use crate::daemon::Daemon;
+use crate::deadline::Deadline;
+use crate::dial::{self, Dialed};
+use crate::listen::Client;
+use crate::node::NodeName;
+use crate::plan::Plan;
+use crate::relay::Relay;
+use crate::route::Route;
+use crate::stream::Stream;
+
+/// Serves one client, and writes the one line that the log has of it.
+pub async fn serve(daemon: Arc<Daemon>, mut client: Client, head: HeadSlot) {
+    let started = Instant::now();
+    // In a box: what connecting needs is given back before the relay, which may stay for weeks.
+    match Box::pin(connect(&daemon, &mut client, head)).await {
+        Ok(connected) => {
+            let Connected { facts, upstream, tail, admitted } = connected;
+            let relay = Relay::between(client.into_stream(), upstream, tail).timeouts(daemon.relay_timeouts());
+            let closed = relay.until_closed(daemon.drain.cut_off()).await;
+            drop(admitted);
+            close::log_relay(&facts, &closed);
+        }
+        Err(refused) => {
+            close::log_refusal(client.node(), &refused, started.elapsed());
+            client.refuse(&refused).await;
+        }
+    }
+}
+
+/// From the head to the answer: what a request goes through before its client is told that it is connected.
+async fn connect(daemon: &Daemon, client: &mut Client, head: HeadSlot) -> Result<Connected, Refused> {
+    let started = Instant::now();
+    let dial = daemon.dial_settings();
+    let deadline = Deadline::after(dial.establish);
+
+    let admitted = daemon.admission.admit(); // reserved before anything is read ...
+    let request = client.read_request(deadline, &daemon.drain).await?;
+    let admitted = admitted?; // ... and refused only here, in the form that the client speaks
+    drop(head);
+
+    let deadline = deadline.at_most(started, request.deadline);
+    let plan = Plan::new(daemon.snapshot(), request.node.clone()); // holds one snapshot of the table
+    let dialing = dial::first(plan, &dial, deadline); // lets it go; keeps every attempt for the answer and the log
+    let dialed = client.while_there(dialing, &daemon.drain).await?;
+
+    client.establish(&dialed, deadline).await?; // no failover after this line
+    let Dialed { stream, route, address, failed } = dialed;
+    let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1 };
+    Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
+}
+
+/// A request whose client knows that it is connected.
+struct Connected {
+    facts: Facts,
+    upstream: Stream,
+    tail: Vec<u8>,
+    admitted: Admitted,
+}
+
+/// What a relay keeps of its request: its own route, and nothing of the table.
+#[derive(Debug)]
+pub struct Facts {
+    /// The node that was asked for.
+    pub node: NodeName,
+    /// The route that led to it.
+    pub route: Arc<Route>,
+    /// The address that was dialed.
+    pub address: SocketAddr,
+    /// How many attempts it took, the last one included.
+    pub attempts: usize,
+}

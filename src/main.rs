@@ -1,3 +1,5 @@
 //! The `portolan` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    portolan::cli::main()
+}

@@ -1,0 +1,223 @@
+//! `portolan lookup`: which routes match a node, in the order in which they would be tried. Nothing is dialed and no
+//! certificate is opened.
+
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Exit;
+use super::console::Console;
+use super::view::RouteView;
+use crate::config::{Problems, Scope, find_config, load_config, load_routes, visible};
+use crate::node::{BadNodeName, NodeName};
+use crate::route::RouteTable;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Node names; `-` reads them from stdin, one a line
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// A routes file, in the place of those that the configuration names; may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    routes: Vec<PathBuf>,
+    /// The configuration [default: $PORTOLAN_CONFIG, /etc/portolan/portolan.toml, ./config/portolan.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write one JSON object for each node, one a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exits with 0 when every node has a route.
+pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
+    let Some(table) = table(arguments, console)? else { return Ok(Exit::Problems) };
+    let mut all = true;
+    for name in &arguments.names {
+        if name != "-" {
+            all &= answer(&table, NodeName::parse(name), name, arguments.json, console)?;
+            continue;
+        }
+        let mut line = Vec::new();
+        while let Some(name) = next_line(console.input, &mut line)? {
+            if !name.is_empty() {
+                let shown = String::from_utf8_lossy(name);
+                all &= answer(&table, NodeName::from_bytes(name), &shown, arguments.json, console)?;
+            }
+        }
+    }
+    Ok(if all { Exit::Ok } else { Exit::Problems })
+}
+
+fn table(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Option<RouteTable>> {
+    let mut problems = Problems::default();
+    let files = if !arguments.routes.is_empty() {
+        Some(arguments.routes.clone())
+    } else {
+        match find_config(arguments.config.as_deref()) {
+            Ok(path) => load_config(&path, Scope::Text, &mut problems).map(|config| config.routes),
+            Err(error) => {
+                console.complain(&error.to_string())?;
+                return Ok(None);
+            }
+        }
+    };
+    let loaded = files.and_then(|files| load_routes(&files, None, &mut problems));
+    // Warnings are for `check`.
+    if loaded.is_none() {
+        console.show(&problems)?;
+    }
+    Ok(loaded.map(|loaded| loaded.table))
+}
+
+/// The next line without its end, in a buffer that is used again.
+fn next_line<'a>(input: &mut dyn BufRead, line: &'a mut Vec<u8>) -> io::Result<Option<&'a [u8]>> {
+    line.clear();
+    if input.read_until(b'\n', line)? == 0 {
+        return Ok(None);
+    }
+    let name = line.strip_suffix(b"\n").unwrap_or(line);
+    Ok(Some(name.strip_suffix(b"\r").unwrap_or(name)))
+}
+
+/// Writes the routes of a node, and tells whether there are any.
+fn answer(
+    table: &RouteTable,
+    node: Result<NodeName, BadNodeName>,
+    shown: &str,
+    json: bool,
+    console: &mut Console<'_>,
+) -> io::Result<bool> {
+    let node = match node {
+        Ok(node) => node,
+        Err(error) => {
+            console.complain(&format!("{shown:?} is no node name: {error}"))?;
+            return Ok(false);
+        }
+    };
+    let routes: Vec<_> = table.routes_for(&node).map(|route| RouteView::of(route)).collect();
+    let found = !routes.is_empty();
+    let answer = Answer { node: node.as_str(), routes, proxy_routes: [] };
+    if json {
+        serde_json::to_writer(&mut *console.out, &answer)?;
+        writeln!(console.out)?;
+    } else {
+        answer.write_text(console.out)?;
+    }
+    Ok(found)
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    node: &'a str,
+    routes: Vec<RouteView<'a>>,
+    proxy_routes: [(); 0],
+}
+
+impl Answer<'_> {
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", visible(self.node))?;
+        if self.routes.is_empty() {
+            writeln!(out, "  no route")?;
+        }
+        let rows: Vec<[String; 6]> = self.routes.iter().map(|r| r.cells().map(|c| visible(&c).into_owned())).collect();
+        let mut widths = [0; 6];
+        for row in &rows {
+            widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+        }
+        for row in &rows {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(widths).enumerate().filter(|(_, (_, width))| *width > 0) {
+                // Weights are numbers and stand to the right.
+                line += &if column == 0 { format!("  {cell:>width$}") } else { format!("  {cell:width$}") };
+            }
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::console::testing::{self, Ran};
+
+    const ROUTES: &str = r"
+        [[route]]
+        match = '^prod-'
+        host = ['10.0.1.50', '[fd00::1]:4371']
+        port = 4370
+        [[route]]
+        match = 'db@'
+        weight = 2000
+        host = 'db.example:1'
+        tls = true
+        final = true
+        name = 'primary'
+        [[route]]
+        match = 'prod'
+        host = 'off:1'
+        disabled = true
+    ";
+
+    fn lookup(names: &[&str], json: bool, input: &[u8]) -> Ran {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r");
+        std::fs::write(&file, ROUTES).unwrap();
+        let names = names.iter().map(|&name| name.into()).collect();
+        let arguments = Arguments { names, routes: vec![file], config: None, json };
+        let mut ran = testing::run(input, |console| run(&arguments, console));
+        ran.out = ran.out.replace(&format!("{}/", folder.path().display()), "");
+        ran
+    }
+
+    #[test]
+    fn routes_come_in_the_order_in_which_they_are_tried() {
+        let ran = lookup(&["prod-db@x", "none"], false, b"");
+        let expected = "\
+prod-db@x
+  2000  db@     db.example:1                    tls, final  r:7  primary
+   100  ^prod-  10.0.1.50:4370, [fd00::1]:4371              r:3
+none
+  no route
+";
+        assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (Exit::Problems, expected, ""));
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let ran = lookup(&["db@x", "none"], true, b"");
+        let expected = "{\"node\":\"db@x\",\"routes\":[{\"match\":\"db@\",\"weight\":2000,\"file\":\"r\",\"line\":7,\
+                        \"hosts\":[\"db.example:1\"],\"tls\":true,\"name\":\"primary\",\"final\":true}],\
+                        \"proxy_routes\":[]}\n{\"node\":\"none\",\"routes\":[],\"proxy_routes\":[]}\n";
+        assert_eq!((ran.exit, ran.out.as_str()), (Exit::Problems, expected));
+    }
+
+    #[test]
+    fn names_come_from_stdin_too() {
+        let ran = lookup(&["-"], false, b"db@x\r\n\n\ndb@y");
+        assert_eq!(ran.exit, Exit::Ok);
+        let nodes: Vec<_> = ran.out.lines().filter(|line| !line.starts_with(' ')).collect();
+        assert_eq!(nodes, ["db@x", "db@y"]);
+    }
+
+    #[test]
+    fn a_bad_name_is_said_and_the_others_are_answered() {
+        let ran = lookup(&["a\u{1b}b", "db@x", ""], false, b"");
+        assert_eq!(ran.exit, Exit::Problems);
+        assert!(ran.out.starts_with("db@x\n"));
+        let expected = "error: \"a\\u{1b}b\" is no node name: the node name has the control character U+001B\n\
+                        error: \"\" is no node name: the node name is empty\n";
+        assert_eq!(ran.err, expected);
+    }
+
+    #[test]
+    fn a_bad_table_is_said() {
+        let arguments =
+            Arguments { names: vec!["a".into()], routes: vec!["/nowhere/r".into()], config: None, json: false };
+        let ran = testing::run(b"", |console| run(&arguments, console));
+        assert_eq!((ran.exit, ran.out.as_str()), (Exit::Problems, ""));
+        assert!(ran.err.contains("--> /nowhere/r\n"), "{}", ran.err);
+    }
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs every test. The tests speak to real programs; what is missing is installed where that is allowed (root on
+# Debian), and named where it is not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# program:package
+needed=(curl:curl python3:python3 socat:socat openssl:openssl cc:gcc)
+missing=()
+for pair in "${needed[@]}"; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if ((${#missing[@]})); then
+  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    echo "installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install --no-install-recommends --yes -qq "${missing[@]}"
+  else
+    echo "the tests need these packages, and this user cannot install them: ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+
+exec cargo test --locked "$@"

@@ -1,1 +1,17 @@
-//! The tests that run the real binary.
+//! The tests that run the real binary; one behaviour for each file.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that panics has failed, and says where; its clock is the wall's"
+)]
+#![allow(unreachable_pub, reason = "the modules of one test binary are public to one another")]
+
+mod support;
+
+mod failover;
+mod request;

@@ -1,0 +1,11 @@
+//! What the tests share: a daemon in a temporary folder, scripted nodes, and clients.
+
+pub mod certs;
+pub mod client;
+pub mod daemon;
+pub mod node;
+
+use std::time::Duration;
+
+/// How long anything may take before a test calls it a hang. No test waits for it to pass.
+pub const HANG: Duration = Duration::from_secs(30);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
-/// How far the daemon is on its way out; every task of a request is counted in it.
+/// How far the daemon is on its way out; the task of every door and every request is counted in it.
 #[derive(Debug, Clone)]
 pub struct Drain {
     begun: CancellationToken,
     cut: CancellationToken,
-    requests: TaskTracker,
+    tasks: TaskTracker,
 }
 
 /// How a drain went.
@@ -29,12 +29,12 @@ impl Drain {
 
     /// A daemon that serves.
     pub fn new() -> Self {
-        Self { begun: CancellationToken::new(), cut: CancellationToken::new(), requests: TaskTracker::new() }
+        Self { begun: CancellationToken::new(), cut: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
-    /// Starts the task of a request, which the drain will wait for.
-    pub fn spawn(&self, request: impl Future<Output = ()> + Send + 'static) {
-        self.requests.spawn(request);
+    /// Starts a task that the drain will wait for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// From here on nothing new is admitted.
@@ -60,16 +60,16 @@ impl Drain {
     /// Begins, waits for what is open until `timeout` or `insist`, and cuts the rest.
     pub async fn run(&self, timeout: Duration, insist: impl Future<Output = ()>) -> Drained {
         self.begin();
-        self.requests.close();
+        self.tasks.close();
         tokio::select! {
-            () = self.requests.wait() => return Drained::InOrder,
+            () = self.tasks.wait() => return Drained::InOrder,
             () = tokio::time::sleep(timeout) => {}
             () = insist => {}
         }
-        let open = self.requests.len();
+        let open = self.tasks.len();
         self.cut.cancel();
         // A task that has not ended by then hangs in a system call, and the end of the process ends it.
-        drop(tokio::time::timeout(Self::AFTER_CUT, self.requests.wait()).await);
+        drop(tokio::time::timeout(Self::AFTER_CUT, self.tasks.wait()).await);
         Drained::Cut(open)
     }
 }

@@ -86,7 +86,8 @@ impl Doors {
                 Door::Forward(node) => info!(%address, %node, inherited = listener.inherited, "forwarding"),
             }
             let (door, shut) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
-            tokio::spawn(accept_loop(Arc::clone(daemon), listener, Arc::clone(&door), shut.clone()));
+            // The drain waits for the doors too: they end when the backlog is empty.
+            daemon.drain.spawn(accept_loop(Arc::clone(daemon), listener, Arc::clone(&door), shut.clone()));
             self.open.push(OpenDoor { place, door, shut, _bound: bound });
         }
     }

@@ -104,7 +104,8 @@ impl Listener {
             ListeningSocket::Unix(unix) => Ok(Stream::Unix(unix.accept().await?.0)),
             ListeningSocket::Tcp(tcp) => {
                 let (stream, _) = tcp.accept().await?;
-                stream.set_nodelay(true)?;
+                // It fails only on a client that is gone already, which is noticed soon enough.
+                drop(stream.set_nodelay(true));
                 Ok(Stream::Tcp(stream))
             }
         }
@@ -117,7 +118,8 @@ impl Listener {
 /// drains. The backlog of an inherited socket is left to the daemon that inherits it next.
 async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<Door>>, shut: CancellationToken) {
     let mut pause = Pause::default();
-    while !(listener.inherited && shut.is_cancelled()) {
+    let mut last_clients = 0..if listener.inherited { 0 } else { BACKLOG };
+    while !shut.is_cancelled() || last_clients.next().is_some() {
         let slot = daemon.admission.head_slot().await;
         let accepted = tokio::select! {
             biased;

@@ -67,9 +67,7 @@ impl<'a> Policies<'a> {
 fn policy(tls: &Section<'_>, route: &str) -> TlsPolicy {
     let insecure_skip_verify = tls.boolean("insecure_skip_verify").unwrap_or(false);
     if insecure_skip_verify {
-        let message = format!("the route {route} does not verify who answers: anybody between here and there can");
-        let help = "name its certificate authority in `ca`, or its key in `pin_sha256`";
-        tls.report(tls.key_span("insecure_skip_verify"), Problem::warning(message).help(help));
+        tls.report(tls.key_span("insecure_skip_verify"), unverified(route, tls.has("pin_sha256")));
     }
     TlsPolicy {
         ca: tls.path("ca").map(Spanned::into_inner),
@@ -78,6 +76,17 @@ fn policy(tls: &Section<'_>, route: &str) -> TlsPolicy {
         pins: pins(tls),
         insecure_skip_verify,
     }
+}
+
+/// What `insecure_skip_verify` gives up; with a pin that is much less.
+fn unverified(route: &str, pinned: bool) -> Problem {
+    if pinned {
+        let message = format!("the route {route} verifies the peer's key alone: neither chain nor dates nor name");
+        return Problem::warning(message)
+            .help("that is right for a peer without an authority; for any other, name its authority in `ca` instead");
+    }
+    let message = format!("the route {route} does not verify who answers: anybody between here and there can");
+    Problem::warning(message).help("name its certificate authority in `ca`, or its key in `pin_sha256`")
 }
 
 fn identity(tls: &Section<'_>) -> Option<Identity> {

@@ -281,10 +281,16 @@ fn tls() {
     assert!(messages[2].starts_with("\"x\" is no SHA-256 in base64; write the 44 characters of: openssl"));
     assert_eq!(
         messages[3],
-        "the route `db` does not verify who answers: anybody between here and there can; \
-             name its certificate authority in `ca`, or its key in `pin_sha256`"
+        "the route `db` verifies the peer's key alone: neither chain nor dates nor name; that is right for a peer \
+             without an authority; for any other, name its authority in `ca` instead"
     );
     assert_eq!(messages.len(), 4);
+
+    assert_eq!(
+        self::messages(Kind::Routes, &route("tls = { insecure_skip_verify = true }")),
+        ["the route `db` does not verify who answers: anybody between here and there can; \
+             name its certificate authority in `ca`, or its key in `pin_sha256`"]
+    );
 }
 
 #[test]

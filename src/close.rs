@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::dial::{Attempt, DialError, Stage};
+use crate::dial::{self, Attempt, DialError, Stage};
 use crate::node::NodeName;
 use crate::request::BadHead;
 use crate::serve::Facts;
@@ -145,7 +145,7 @@ fn told(attempt: &Attempt) -> String {
 
 /// Writes the line of a refused request.
 pub fn log_refusal(node: Option<&NodeName>, refused: &Refused, took: Duration) {
-    let (code, attempts, ms) = (refused.outcome().code, refused.attempts().len(), took.as_millis());
+    let (code, attempts, ms) = (refused.outcome().code, refused.attempts().len(), millis(took));
     let node = node.map(NodeName::as_str);
     match refused {
         // Clients may come and go.
@@ -158,13 +158,19 @@ pub fn log_refusal(node: Option<&NodeName>, refused: &Refused, took: Duration) {
 pub fn log_relay(facts: &Facts, closed: &Closed) {
     let Facts { node, route, address, attempts } = facts;
     let Closed { up, down, open_for, end } = closed;
-    let (route, ms, by) = (&route.pattern, open_for.as_millis(), end.who());
+    let (route, ms, by) = (&route.pattern, millis(*open_for), end.who());
     match end {
         End::Failed(_, error) => {
+            let error = dial::of_relay(error);
             info!(%node, %route, %address, attempts, up, down, ms, by, end = end.label(), %error, "relay closed");
         }
         _ => info!(%node, %route, %address, attempts, up, down, ms, by, end = end.label(), "relay closed"),
     }
+}
+
+/// A field of the log must fit into 64 bits to be a number there.
+fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How a relay ended.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 pub use attempt::{Attempt, DialError, Stage};
+pub(crate) use tls::of_relay;
 pub use tls::{Opened, Trust, TrustError, Trusts};
 
 use crate::close::Refused;

@@ -31,6 +31,17 @@ pub(super) fn of_handshake(error: &io::Error) -> DialError {
     }
 }
 
+/// The error of a stream that was up: TLS's in our words, any other in its own.
+///
+/// Under TLS 1.3 this is where a peer refuses our certificate (RFC 8446, section 4.4.2.4).
+pub(crate) fn of_relay(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).map(of_tls) {
+        Some(DialError::Tls(why)) => format!("TLS failed: {why}"),
+        Some(known) => known.to_string(),
+        None => error.to_string(),
+    }
+}
+
 fn of_tls(error: &Error) -> DialError {
     match error {
         Error::InvalidCertificate(error) => DialError::Certificate(certificate(error)),
@@ -214,6 +225,17 @@ mod tests {
             assert_eq!(of_handshake(&kind.into()), DialError::Terminated);
         }
         assert_eq!(of_handshake(&io::ErrorKind::TimedOut.into()), DialError::TimedOut);
+    }
+
+    #[test]
+    fn what_ends_a_relay_is_told_in_the_same_words() {
+        let told = |error: Error| of_relay(&io::Error::new(io::ErrorKind::InvalidData, error));
+        assert_eq!(
+            told(Error::AlertReceived(AlertDescription::CertificateRequired)),
+            "the peer sent the TLS alert certificate_required: it wants a client certificate (tls.cert, tls.key)"
+        );
+        assert_eq!(told(Error::DecryptError), "TLS failed: the peer sent a record that cannot be decrypted");
+        assert_eq!(of_relay(&io::Error::other("no route to host")), "no route to host");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub(crate) use failure::of_relay;
 pub use trusts::{Opened, TrustError, Trusts};
 
 use crate::dial::DialError;

@@ -15,3 +15,4 @@ mod support;
 
 mod failover;
 mod request;
+mod tls;

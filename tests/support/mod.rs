@@ -4,6 +4,7 @@ pub mod certs;
 pub mod client;
 pub mod daemon;
 pub mod node;
+pub mod tls;
 
 use std::time::Duration;
 

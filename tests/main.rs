@@ -13,6 +13,7 @@
 
 mod support;
 
+mod connect;
 mod failover;
 mod request;
 mod tls;

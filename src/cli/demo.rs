@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use super::Exit;
 use super::console::Console;
+use crate::config::{reason, visible};
 
 /// Runs the tour.
 pub(super) fn run(console: &mut Console<'_>) -> io::Result<Exit> {
@@ -20,20 +22,28 @@ pub(super) fn run(console: &mut Console<'_>) -> io::Result<Exit> {
         Ok(()) => Ok(Exit::Ok),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(error),
         Err(error) => {
-            console.complain(&format!("the demo cannot go on: {error}"))?;
+            let message = error.to_string();
+            let mut lines = message.lines();
+            console.complain(&format!("the demo cannot go on: {}", lines.next().unwrap_or_default()))?;
+            // What a command of the tour has said about it.
+            for line in lines {
+                writeln!(console.err, "  {}", visible(line))?;
+            }
             Ok(Exit::Problems)
         }
     }
 }
 
 fn tour(out: &mut impl Write) -> io::Result<()> {
-    let folder = tempfile::Builder::new().prefix("portolan-demo-").tempdir()?;
-    let (folder, portolan) = (folder.path(), std::env::current_exe()?);
+    let (folder, portolan) = (temporary_folder()?, std::env::current_exe()?);
+    let folder = folder.path();
     let mut step = {
         let mut number = 0;
         move |out: &mut dyn Write, text: &str| {
             number += 1;
-            writeln!(out, "{number:>2}. {text}")
+            writeln!(out, "{number:>2}. {text}")?;
+            // Somebody is watching.
+            out.flush()
         }
     };
 
@@ -73,6 +83,16 @@ fn tour(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\nNow your own: config/portolan.toml and config/routes.toml, then `portolan run`.")
 }
 
+fn temporary_folder() -> io::Result<TempDir> {
+    let parent = std::env::temp_dir();
+    tempfile::Builder::new().prefix("portolan-demo-").tempdir_in(&parent).map_err(|error| {
+        let (parent, why) = (parent.display(), reason(&error));
+        io::Error::other(format!(
+            "no folder can be made in {parent}: {why}; set TMPDIR to a folder where you may write"
+        ))
+    })
+}
+
 const CONFIG: &str = "routes = \"routes.toml\"\n\n[socket]\npath = \"portolan.sock\"\n\n[log]\nformat = \"json\"\n";
 
 fn route(pattern: &str, weight: i64, port: u16) -> String {
@@ -81,9 +101,8 @@ fn route(pattern: &str, weight: i64, port: u16) -> String {
 
 /// What `portolan connect` prints when the node has said what it has to say.
 fn connect(portolan: &Path, folder: &Path, node: &str) -> io::Result<String> {
-    let socket = folder.join("portolan.sock");
     let mut command = Command::new(portolan);
-    command.arg("connect").arg("--socket").arg(socket).arg(node).stdin(Stdio::null());
+    command.args(["connect", "--socket", "portolan.sock", node]).current_dir(folder).stdin(Stdio::null());
     let output = command.output()?;
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
@@ -134,7 +153,8 @@ struct Daemon {
 impl Daemon {
     fn start(portolan: &Path, folder: &Path) -> io::Result<Self> {
         let mut command = Command::new(portolan);
-        command.arg("run").arg("--config").arg(folder.join("portolan.toml"));
+        // In the folder and not by its path, which may be longer than that of a Unix socket can be.
+        command.args(["run", "--config", "portolan.toml"]).current_dir(folder);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("the daemon has no log"))?;
         let mut daemon = Self { child, log: BufReader::new(stderr).lines() };

@@ -14,6 +14,7 @@
 mod support;
 
 mod connect;
+mod demo;
 mod failover;
 mod request;
 mod tls;

@@ -15,6 +15,7 @@ mod support;
 
 mod connect;
 mod demo;
+mod docs;
 mod failover;
 mod request;
 mod tls;

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
 use crate::support::client::line;
 use crate::support::daemon::{Daemon, Folder, PORTOLAN, text, utf8};
 use crate::support::node::{DeadPort, FullBacklog, Node};
@@ -143,14 +146,14 @@ fn a_daemon_that_dies_is_code_4_if_it_had_more_to_take() {
         drop(stream.read(&mut [0]));
         reached.send(()).unwrap();
         // Takes no more, until the daemon is gone.
-        drop(rustix::event::poll(&mut [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::RDHUP)], None));
+        poll(&mut [PollFd::new(&stream, PollFlags::RDHUP)], None).unwrap();
     });
     let daemon = Daemon::start(&node.route("db", ""));
     let endless = File::open("/dev/zero").unwrap();
     let mut command = daemon.folder.command(&["connect", "--socket", "portolan.sock", "db@x"]);
     let child = command.stdin(endless).stderr(Stdio::piped()).spawn().unwrap();
     connected.recv().unwrap();
-    daemon.signal(rustix::process::Signal::KILL);
+    daemon.signal(Signal::KILL);
     let cut = child.wait_with_output().unwrap();
     assert_eq!(cut.status.code(), Some(4), "{}", text(&cut.stderr));
 }

@@ -73,7 +73,7 @@ struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        drop(kill_process_group(Pid::from_child(&self.0), Signal::KILL));
+        kill_process_group(Pid::from_child(&self.0), Signal::KILL).ok();
         drop(self.0.wait());
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 /// A larger file is refused before it is read: 256 MiB.
 pub(super) const MAX_BYTES: u64 = 256 << 20;
@@ -16,6 +18,8 @@ const ATTEMPTS: u32 = 5;
 pub(super) enum ReadError {
     #[error("the file cannot be read: {}", reason(.0))]
     Io(#[from] io::Error),
+    #[error("this is not a regular file")]
+    NotAFile,
     #[error("the file has more than {max} MiB", max = MAX_BYTES >> 20)]
     TooLarge,
     #[error("the file changed each of the {ATTEMPTS} times that it was read")]
@@ -25,8 +29,11 @@ pub(super) enum ReadError {
 /// The bytes of a file that did not change while they were read.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     steady(|| {
-        let mut file = File::open(path)?;
+        let mut file = open(path)?;
         let before = file.metadata()?;
+        if !before.is_file() && !before.is_dir() && !is_handed(path) {
+            return Err(ReadError::NotAFile);
+        }
         if before.len() > MAX_BYTES {
             return Err(ReadError::TooLarge);
         }
@@ -38,6 +45,22 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
         let same = !before.is_file() || Stamp::of(&before) == Stamp::of(&std::fs::metadata(path)?);
         Ok(same.then_some(bytes))
     })
+}
+
+/// Opens a file without waiting: a pipe, or a device, would otherwise hold up its reader for as long as it likes.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    if !is_handed(path) {
+        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options.open(path)
+}
+
+/// Whether it is a descriptor of this process, which its parent has opened: `portolan check /dev/stdin`, and the
+/// `<(command)` of a shell.
+fn is_handed(path: &Path) -> bool {
+    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
 }
 
 /// An error of the system in our words: lower case, without its number.
@@ -90,6 +113,21 @@ mod tests {
         assert_eq!(read(folder.path()).unwrap_err().to_string(), "the file cannot be read: is a directory");
         let missing = read(&folder.path().join("b")).unwrap_err().to_string();
         assert_eq!(missing, "the file cannot be read: no such file or directory");
+    }
+
+    #[test]
+    fn what_may_never_end_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        make_pipe(&pipe);
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            assert_eq!(read(path).unwrap_err().to_string(), "this is not a regular file");
+        }
+    }
+
+    fn make_pipe(path: &Path) {
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     }
 
     #[test]

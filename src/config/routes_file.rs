@@ -66,8 +66,12 @@ pub enum Kind {
 }
 
 /// What a file seems to be: `[[route]]`, `[[proxy_route]]` and `allow_empty` stand in a routes file only. One that
-/// cannot be read, or has no known key, counts as a routes file; loading it says what is wrong.
+/// cannot be read, or has no known key, counts as a routes file; loading it says what is wrong. So does a pipe, which
+/// can be read only once.
 pub fn kind_of(path: &Path) -> Kind {
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Kind::Routes;
+    }
     let text = read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let (root, _) = DeTable::parse_recoverable(&text);
     let has = |keys: &Keys| keys.known.iter().chain(keys.later).any(|key| root.get_ref().contains_key(*key));

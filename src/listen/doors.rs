@@ -1,5 +1,6 @@
 //! Which doors are open: bound before anything is swapped, so that a door that cannot be opened changes nothing.
 
+use std::collections::HashMap;
 use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,8 @@ impl Doors {
         forwards: &[ForwardConfig],
         from: &mut Inherited,
     ) -> Result<Vec<Prepared>, Vec<BindError>> {
-        let new = forwards.iter().filter(|forward| !self.open.iter().any(|open| open.is_at(&forward.listen)));
+        let known = self.open_doors_of(forwards);
+        let new = forwards.iter().zip(known).filter(|(_, open)| open.is_none()).map(|(forward, _)| forward);
         let (prepared, failed): (Vec<_>, Vec<_>) = new
             .map(|forward| prepare(forward.listen.clone(), Door::Forward(forward.node.clone()), from))
             .partition(Result::is_ok);
@@ -94,20 +96,30 @@ impl Doors {
 
     /// Shuts the forwards that are not among these and points the others to their nodes; relays go on.
     pub fn keep_forwards(&mut self, forwards: &[ForwardConfig]) {
-        self.open.retain_mut(|open| {
-            if matches!(**open.door.load(), Door::Socket) {
-                return true;
-            }
-            let kept = forwards.iter().find(|forward| open.is_at(&forward.listen));
-            match kept {
+        let known = self.open_doors_of(forwards);
+        let kept: HashMap<_, _> = known.into_iter().zip(forwards).filter_map(|(open, to)| Some((open?, to))).collect();
+        for (index, mut open) in std::mem::take(&mut self.open).into_iter().enumerate() {
+            match kept.get(&index) {
                 Some(forward) => open.follow(forward),
+                None if open.is_main() => {}
                 None => {
                     info!(address = %open.place, "forward closed");
                     open.shut.cancel();
+                    continue;
                 }
             }
-            kept.is_some()
-        });
+            self.open.push(open);
+        }
+    }
+
+    /// Which of the open doors each forward is, if it is open: several on port 0 have each their own, in their order.
+    fn open_doors_of(&self, forwards: &[ForwardConfig]) -> Vec<Option<usize>> {
+        let mut free: Vec<_> = self.open.iter().enumerate().filter(|(_, open)| !open.is_main()).collect();
+        let open_door = |forward: &ForwardConfig| {
+            let at = free.iter().position(|(_, open)| open.is_at(&forward.listen))?;
+            Some(free.remove(at).0)
+        };
+        forwards.iter().map(open_door).collect()
     }
 
     /// Shuts every door.
@@ -119,6 +131,10 @@ impl Doors {
 }
 
 impl OpenDoor {
+    fn is_main(&self) -> bool {
+        matches!(**self.door.load(), Door::Socket)
+    }
+
     fn is_at(&self, other: &ForwardAddress) -> bool {
         match (&self.place, other) {
             (ForwardAddress::Tcp(ours), ForwardAddress::Tcp(other)) => ours == other,

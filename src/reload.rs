@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, SocketConfig};
 use crate::daemon::Daemon;
 use crate::listen::{Doors, Inherited};
 use crate::load::{self, Loaded, Outcome};
@@ -26,6 +26,8 @@ pub struct Reloader {
     doors: Doors,
     log: Log,
     watch: Watch,
+    /// What the main socket was bound by.
+    socket: SocketConfig,
     /// Tables that were in force and may be held by a request still.
     retired: Vec<Arc<Snapshot>>,
     /// Why the last reload changed nothing, if it did not.
@@ -42,7 +44,8 @@ impl Reloader {
     pub fn new(daemon: Arc<Daemon>, doors: Doors, log: Log, files: Vec<std::path::PathBuf>) -> Self {
         let mut watch = Watch::new();
         watch.set(files);
-        Self { daemon, doors, log, watch, retired: Vec::new(), refused: None, lost: 0 }
+        let socket = daemon.config().socket.clone();
+        Self { daemon, doors, log, watch, socket, retired: Vec::new(), refused: None, lost: 0 }
     }
 
     /// Reloads at each SIGHUP and at each change of a file, for ever.
@@ -120,7 +123,7 @@ impl Reloader {
             }
         };
         let config = loaded.config.clone();
-        say_what_needs_a_restart(&self.daemon.config(), &config);
+        self.say_what_needs_a_restart(&config);
         loaded.snapshot.generation = self.daemon.snapshot().generation + 1;
         let (generation, routes) = (loaded.snapshot.generation, loaded.snapshot.table.len());
         self.retired.push(self.daemon.replace(loaded));
@@ -129,6 +132,13 @@ impl Reloader {
         self.log.follow(&config.log);
         self.refused = None;
         info!(generation, routes, %changes, cause, took = ?started.elapsed(), "reloaded");
+    }
+
+    /// What of `portolan.toml` is read at the start only; said at each reload for as long as it is out of step.
+    fn say_what_needs_a_restart(&self, new: &Config) {
+        if self.socket != new.socket {
+            warn!(file = %new.path.display(), "[socket] has changed: that needs a restart");
+        }
     }
 
     fn refuse(&mut self, cause: &'static str, why: String) {
@@ -154,13 +164,6 @@ impl Reloader {
             warn!(lines = lost - self.lost, "lines of the log were lost; is its disk full, or its reader slow?");
         }
         self.lost = lost;
-    }
-}
-
-/// What of `portolan.toml` is read at the start only.
-fn say_what_needs_a_restart(old: &Config, new: &Config) {
-    if old.socket != new.socket {
-        warn!(file = %new.path.display(), "[socket] has changed: that needs a restart");
     }
 }
 

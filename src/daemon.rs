@@ -101,8 +101,9 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let routes = loaded.snapshot.table.len();
     let daemon = Arc::new(Daemon::new(loaded));
     doors.open(&daemon, prepared);
-    info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, "serving");
+    // Before anybody is told: who sees that the daemon serves may change a file at once.
     let mut reloader = Reloader::new(Arc::clone(&daemon), doors, log, files);
+    info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, "serving");
     systemd::ready(&reloader.status());
 
     tokio::select! {

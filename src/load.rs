@@ -7,6 +7,7 @@ use tracing::{error, warn};
 use crate::config::{self, Config, Problems, Scope, Severity};
 use crate::dial::Trusts;
 use crate::plan::Snapshot;
+use crate::watch::Print;
 
 /// What the files say, ready to be in force.
 #[derive(Debug)]
@@ -24,22 +25,26 @@ pub struct Outcome {
     pub loaded: Option<Loaded>,
     /// Errors and warnings, all of them.
     pub problems: Problems,
-    /// Every file that was read or missed: a change of any of them is worth another try.
-    pub files: Vec<PathBuf>,
+    /// Every file that was read or missed, with what it was before: a change of any of them is worth another try.
+    pub files: Vec<(PathBuf, Print)>,
 }
 
 /// Reads everything. `previous` has the trusts in force, which stand in for files that have gone bad since.
 pub fn load(path: &Path, previous: Option<&Trusts>) -> Outcome {
     let mut problems = Problems::default();
-    let mut files = vec![path.to_owned()];
+    let mut files = vec![with_print(path)];
     let mut trusts = Trusts::new(previous);
     let loaded = config::read_config(path, Scope::Machine, &mut problems).and_then(|config| {
-        files.extend_from_slice(&config.routes);
+        files.extend(config.routes.iter().map(|file| with_print(file)));
         let routes = config::load_routes(&config.routes, Some(&mut trusts), &mut problems);
-        files.extend(trusts.files().map(Path::to_owned));
+        files.extend(trusts.files().map(|(file, print)| (file.to_owned(), print.clone())));
         Some(Loaded { config, snapshot: Snapshot { generation: 1, table: routes?.table, trusts } })
     });
     Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files }
+}
+
+fn with_print(file: &Path) -> (PathBuf, Print) {
+    (file.to_owned(), Print::of(file))
 }
 
 /// Writes every problem into the log, with its place, its line and a caret.

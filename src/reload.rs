@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::log::Log;
 use crate::plan::Snapshot;
 use crate::route::{Route, RouteTable};
 use crate::systemd;
-use crate::watch::Watch;
+use crate::watch::{Print, Watch};
 
 /// Keeps the daemon in step with its files.
 pub struct Reloader {
@@ -40,8 +41,8 @@ impl Reloader {
     /// How often retired tables and lost log lines are looked at.
     const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-    /// Watches the files that the daemon was loaded from.
-    pub fn new(daemon: Arc<Daemon>, doors: Doors, log: Log, files: Vec<std::path::PathBuf>) -> Self {
+    /// Watches the files that the daemon was loaded from, each with what it was before it was read.
+    pub fn new(daemon: Arc<Daemon>, doors: Doors, log: Log, files: Vec<(PathBuf, Print)>) -> Self {
         let mut watch = Watch::new();
         watch.set(files);
         let socket = daemon.config().socket.clone();
@@ -85,7 +86,7 @@ impl Reloader {
     async fn reload(&mut self, cause: &'static str) {
         let started = Instant::now();
         systemd::reloading();
-        self.watch.remember();
+        self.watch.begin();
         let (path, old) = (Arc::clone(&self.daemon.config().path), self.daemon.snapshot());
         let read = spawn_blocking(move || {
             let outcome = load::load(&path, Some(&old.trusts));
@@ -94,19 +95,19 @@ impl Reloader {
         });
         match read.await {
             Ok((outcome, changes)) => {
-                let Outcome { loaded, problems, mut files } = outcome;
+                let Outcome { loaded, problems, files } = outcome;
                 load::log_problems(&problems);
                 match loaded.zip(changes) {
                     Some((loaded, changes)) => self.swap(loaded, &changes, cause, started),
-                    None => {
-                        // The files in force are watched too: one of them may be what is put back.
-                        files.extend(self.daemon.config().routes.iter().cloned());
-                        self.refuse(cause, problems.first_error());
-                    }
+                    None => self.refuse(cause, problems.first_error()),
                 }
                 self.watch.set(files);
             }
-            Err(panic) => self.refuse(cause, panic.to_string()),
+            Err(panic) => {
+                // It would not go otherwise with the same files.
+                self.watch.remember();
+                self.refuse(cause, panic.to_string());
+            }
         }
         systemd::ready(&self.status());
     }

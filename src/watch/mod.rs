@@ -1,21 +1,34 @@
 //! Notices that a file has changed, however it was changed.
 //!
-//! The *folders* are watched: editors rename over a file, and a ConfigMap swaps a symlink beside it. A file counts as
-//! changed when somebody who wrote to it has closed it, when it was renamed or removed, or when its name leads to
-//! another file; one that is being written is left alone. A slow poll covers what inotify cannot see, such as network
-//! file systems.
+//! The *folders* are watched, those of the files and those of every link on the way to them: editors rename over a
+//! file, and a ConfigMap swaps a symlink beside it. A file has changed when somebody who wrote to it has closed it, when
+//! it was renamed or removed, or when its name leads to another file. One that is being written is left alone, and
+//! while one is, the others wait with it. A slow poll covers what inotify cannot see, such as network file systems.
 
-use std::collections::HashMap;
+/// What tells one state of a file from another.
+mod print;
+/// The way from a name to its file.
+mod way;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::future::pending;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf, absolute};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, warn};
+
+pub use print::Print;
+use way::names_on_the_way;
 
 /// An event is followed by others: a reload waits for so long without one ...
 const QUIET: Duration = Duration::from_millis(50);
@@ -23,17 +36,20 @@ const QUIET: Duration = Duration::from_millis(50);
 const AT_MOST: Duration = Duration::from_millis(500);
 /// Between two polls. A change counts when two of them agree on it, so that no half-written file is read.
 const POLL: Duration = Duration::from_secs(5);
-/// Events that wait to be looked at; the poll covers those beyond.
+/// Changes that wait to be looked at; the poll covers those beyond.
 const QUEUE: usize = 1024;
 
 /// Watches a set of files.
 #[derive(Debug)]
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
-    events: mpsc::Receiver<PathBuf>,
-    /// The folders that are watched, each with the inode that it had.
-    folders: HashMap<PathBuf, Option<u64>>,
+    changes: mpsc::Receiver<Change>,
+    concern: Arc<Concern>,
+    /// The folders that are watched, each with what it was then.
+    folders: HashMap<PathBuf, FolderId>,
     files: Vec<Watched>,
+    /// The reload that the changes so far call for.
+    due: Option<Due>,
     poll: Interval,
 }
 
@@ -41,152 +57,191 @@ pub struct Watch {
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
+    /// Where a change of it shows.
+    names: Vec<PathBuf>,
     seen: Print,
     /// What the last poll saw, if that differs.
     polled: Option<Print>,
+    /// Somebody has written to it and not closed it.
+    writing: bool,
+    /// That has been said.
+    told: bool,
 }
 
-/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    first: Instant,
+    at: Instant,
+}
+
+/// Something that happened at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Print {
-    /// Where its name leads; `None` if nowhere.
-    target: Option<PathBuf>,
-    /// Inode, size, and the times of the last change of its content and of itself, with nanoseconds.
-    state: Option<(u64, u64, [i64; 4])>,
+enum Change {
+    /// A file there is being written.
+    Writing(PathBuf),
+    /// Something there is complete.
+    Complete(PathBuf),
 }
 
-impl Print {
-    fn of(path: &Path) -> Self {
-        let state = fs::metadata(path)
-            .ok()
-            .map(|at| (at.ino(), at.size(), [at.mtime(), at.mtime_nsec(), at.ctime(), at.ctime_nsec()]));
-        Self { target: fs::canonicalize(path).ok(), state }
-    }
-
-    /// Whether both are of the same file, whatever it holds.
-    fn is_same_file(&self, other: &Self) -> bool {
-        let inode = |print: &Self| print.state.map(|(inode, ..)| inode);
-        self.target == other.target && inode(self) == inode(other)
-    }
+/// What the watcher's thread has to know, and to say beside the changes.
+#[derive(Debug, Default)]
+struct Concern {
+    /// The paths at which a change matters.
+    paths: Mutex<HashSet<PathBuf>>,
+    /// Changes were lost: the queue, or the kernel's, was full.
+    lost: AtomicBool,
 }
+
+/// Device, inode and birth: a folder that was made anew often has the inode of the one before it.
+type FolderId = (u64, u64, Option<SystemTime>);
 
 impl Watch {
     /// Watches nothing yet.
     pub fn new() -> Self {
-        let (sender, events) = mpsc::channel(QUEUE);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            for path in event.map(changed_paths).unwrap_or_default() {
-                // A full queue means that a reload is due anyway, and the poll sees what it missed.
-                drop(sender.try_send(path));
-            }
-        });
-        let watcher = watcher
+        let (sender, changes) = mpsc::channel(QUEUE);
+        let concern = Arc::<Concern>::default();
+        let watcher = notify::recommended_watcher(listener(sender, Arc::clone(&concern)))
             .inspect_err(|error| warn!(%error, "folders cannot be watched; changes are noticed by polling"))
             .ok();
+        Self::of(watcher, changes, concern)
+    }
+
+    fn of(watcher: Option<RecommendedWatcher>, changes: mpsc::Receiver<Change>, concern: Arc<Concern>) -> Self {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { watcher, events, folders: HashMap::new(), files: Vec::new(), poll }
+        Self { watcher, changes, concern, folders: HashMap::new(), files: Vec::new(), due: None, poll }
     }
 
-    /// Remembers the files as they are now; to be called before they are read.
-    pub fn remember(&mut self) {
-        for file in &mut self.files {
-            *file = Watched { seen: Print::of(&file.path), polled: None, path: std::mem::take(&mut file.path) };
+    /// Says that all files are about to be read: what has changed so far calls for no other reload.
+    pub fn begin(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            self.note(change);
         }
+        self.due = None;
     }
 
-    /// Watches these files; of those that it watches already it keeps what was remembered.
-    pub fn set(&mut self, files: impl IntoIterator<Item = PathBuf>) {
-        let mut known: HashMap<_, _> = self.files.drain(..).map(|file| (file.path.clone(), file)).collect();
-        for path in files {
+    /// Watches these files, each with what it was before it was read.
+    pub fn set(&mut self, files: impl IntoIterator<Item = (PathBuf, Print)>) {
+        let writing = self.files.drain(..).filter(|file| file.writing).map(|file| file.path);
+        let writing: HashSet<_> = writing.collect();
+        let mut known = HashSet::new();
+        for (path, seen) in files {
             // Only a process without a working folder has no absolute paths; such a file is polled as it is named.
             let path = absolute(&path).unwrap_or(path);
-            if self.files.iter().all(|file| file.path != path) {
-                let new = || Watched { seen: Print::of(&path), polled: None, path: path.clone() };
-                self.files.push(known.remove(&path).unwrap_or_else(new));
+            if known.insert(path.clone()) {
+                let writing = writing.contains(&path);
+                self.files.push(Watched { path, names: Vec::new(), seen, polled: None, writing, told: false });
             }
         }
         self.watch_folders();
     }
 
-    /// Waits until a file has changed and its folder is quiet.
-    ///
-    /// Cancel-safe for a caller who reads the files whenever it returns to this.
+    /// Takes the files as they are now for read.
+    pub fn remember(&mut self) {
+        for file in &mut self.files {
+            (file.seen, file.polled) = (Print::of(&file.path), None);
+        }
+    }
+
+    /// Waits until a file has changed, its folder is quiet, and no file is being written. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
+            let is_written = self.files.iter().any(|file| file.writing);
+            let due = self.due.filter(|_| !is_written);
             tokio::select! {
-                Some(path) = self.events.recv() => {
-                    if self.concerns(&path) {
-                        debug!(path = %path.display(), "a file has changed");
-                        return self.quiet().await;
-                    }
+                Some(change) = self.changes.recv() => self.note(change),
+                () = time_of(due) => {
+                    self.due = None;
+                    return;
                 }
-                _ = self.poll.tick() => {
-                    self.watch_folders();
-                    if self.poll_files() {
-                        debug!("a file has changed, seen by polling");
-                        return;
-                    }
-                }
+                _ = self.poll.tick() => self.look(),
             }
         }
     }
 
-    async fn quiet(&mut self) {
-        let last = Instant::now() + AT_MOST;
-        let mut quiet = Instant::now() + QUIET;
-        while let Ok(Some(path)) = timeout_at(quiet.min(last), self.events.recv()).await {
-            if self.concerns(&path) {
-                quiet = Instant::now() + QUIET;
+    fn note(&mut self, change: Change) {
+        match change {
+            Change::Writing(path) => {
+                for file in self.files.iter_mut().filter(|file| file.names.contains(&path)) {
+                    file.writing = true;
+                }
+            }
+            Change::Complete(path) => {
+                debug!(path = %path.display(), "a file has changed");
+                // Who writes to a file that has lost its name, or whose folder has, writes nothing of ours.
+                for file in self.files.iter_mut().filter(|file| file.names.iter().any(|name| name.starts_with(&path))) {
+                    (file.writing, file.told) = (false, false);
+                }
+                let now = Instant::now();
+                let first = self.due.map_or(now, |due| due.first);
+                self.due = Some(Due { first, at: (now + QUIET).min(first + AT_MOST) });
+                // The watch of a folder goes with the folder, also when that was only renamed.
+                if self.folders.remove(&path).is_some() {
+                    self.unwatch(&path);
+                }
+                self.watch_folders();
             }
         }
     }
 
-    /// Whether an event at a path is about a file, or about a link on the way to it.
-    fn concerns(&self, path: &Path) -> bool {
-        self.files.iter().any(|file| {
-            file.path == path
-                || file.seen.target.as_deref() == Some(path)
-                || !file.seen.is_same_file(&Print::of(&file.path))
-        })
-    }
-
-    /// Whether a file differs from what was read, and did so in the same way at the last poll.
-    fn poll_files(&mut self) -> bool {
+    /// Looks at every file, in case nobody has told of a change.
+    fn look(&mut self) {
+        if self.concern.lost.swap(false, Ordering::Relaxed) {
+            // Whether a writer has closed its file is among what was lost.
+            self.files.iter_mut().for_each(|file| file.writing = false);
+        }
+        self.watch_folders();
         let mut changed = false;
         for file in &mut self.files {
             let now = Print::of(&file.path);
-            changed |= now != file.seen && file.polled.as_ref() == Some(&now);
+            let agreed = now != file.seen && file.polled.as_ref() == Some(&now);
             file.polled = (now != file.seen).then_some(now);
-        }
-        changed
-    }
-
-    /// Watches the folder of each file and of its link's target; a folder that was made anew is watched anew.
-    fn watch_folders(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let names = self.files.iter().map(|file| file.path.clone());
-        let targets = self.files.iter().filter_map(|file| fs::canonicalize(&file.path).ok());
-        let mut wanted = HashMap::new();
-        for folder in names.chain(targets).filter_map(|path| path.parent().map(Path::to_owned)) {
-            let inode = fs::metadata(&folder).ok().map(|metadata| metadata.ino());
-            wanted.insert(folder, inode);
-        }
-        for (folder, inode) in &self.folders {
-            if wanted.get(folder) != Some(inode) {
-                // A folder that is gone has no watch any more, and says so.
-                drop(watcher.unwatch(folder));
+            changed |= agreed && !file.writing;
+            if agreed && file.writing && !file.told {
+                file.told = true;
+                warn!(
+                    file = %file.path.display(),
+                    "somebody writes to this file; reloads wait until it is closed, but for those by SIGHUP"
+                );
             }
         }
-        for (folder, inode) in &mut wanted {
-            if inode.is_some()
-                && self.folders.get(folder) != Some(inode)
-                && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
-            {
-                warn!(folder = %folder.display(), %error, "cannot be watched; changes there are noticed by polling");
+        if changed && self.due.is_none() {
+            debug!("a file has changed, seen by polling");
+            let now = Instant::now();
+            self.due = Some(Due { first: now, at: now });
+        }
+    }
+
+    /// Watches the folder of every name on the way to a file; a folder that was made anew is watched anew.
+    fn watch_folders(&mut self) {
+        for file in &mut self.files {
+            file.names = names_on_the_way(&file.path);
+        }
+        let names = || self.files.iter().flat_map(|file| &file.names);
+        let folders = names().filter_map(|name| name.parent());
+        let wanted: HashMap<_, _> = folders.filter_map(|path| Some((path.to_owned(), folder_id(path)?))).collect();
+        // Before the folders are watched, so that nothing that is told of them is taken for a stranger's.
+        self.concern.set(names().chain(wanted.keys()).cloned().collect());
+
+        let (keep, drop): (HashMap<_, _>, HashMap<_, _>) =
+            std::mem::take(&mut self.folders).into_iter().partition(|(path, id)| wanted.get(path) == Some(id));
+        drop.keys().for_each(|path| self.unwatch(path));
+        if let Some(watcher) = &mut self.watcher {
+            for folder in wanted.keys().filter(|folder| !keep.contains_key(*folder)) {
+                if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                    let folder = folder.display();
+                    warn!(%folder, %error, "cannot be watched; changes there are noticed by polling");
+                }
             }
         }
         self.folders = wanted;
+    }
+
+    fn unwatch(&mut self, folder: &Path) {
+        if let Some(watcher) = &mut self.watcher {
+            // It fails for a folder that is gone and has taken its watch along.
+            drop(watcher.unwatch(folder));
+        }
     }
 }
 
@@ -196,15 +251,64 @@ impl Default for Watch {
     }
 }
 
-/// The paths at which something is complete.
-fn changed_paths(event: Event) -> Vec<PathBuf> {
-    let complete = match event.kind {
+impl Concern {
+    fn set(&self, paths: HashSet<PathBuf>) {
+        *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = paths;
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+}
+
+async fn time_of(due: Option<Due>) {
+    match due {
+        Some(due) => sleep_until(due.at).await,
+        None => pending().await,
+    }
+}
+
+fn folder_id(path: &Path) -> Option<FolderId> {
+    let folder = fs::metadata(path).ok()?;
+    Some((folder.dev(), folder.ino(), folder.created().ok()))
+}
+
+/// What the watcher's thread does with an event: what does not concern us never reaches the queue.
+fn listener(sender: mpsc::Sender<Change>, concern: Arc<Concern>) -> impl FnMut(notify::Result<Event>) {
+    // A file that is written in many pieces is one change.
+    let mut last = None;
+    move |event| {
+        let Ok(event) = event else { return };
+        if event.need_rescan() {
+            concern.lost.store(true, Ordering::Relaxed);
+        }
+        for change in changes_of(event) {
+            let (Change::Writing(path) | Change::Complete(path)) = &change;
+            if !concern.has(path) || matches!(change, Change::Writing(_)) && last.as_ref() == Some(&change) {
+                continue;
+            }
+            last = Some(change.clone());
+            if sender.try_send(change).is_err() {
+                concern.lost.store(true, Ordering::Relaxed);
+                last = None;
+            }
+        }
+    }
+}
+
+fn changes_of(event: Event) -> Vec<Change> {
+    let change = match event.kind {
+        EventKind::Modify(ModifyKind::Data(_)) => Change::Writing,
         EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Modify(ModifyKind::Name(_))
-        | EventKind::Remove(_) => true,
-        // A file that was created will be written and closed; a link is complete at once.
-        EventKind::Create(_) => event.paths.iter().any(|path| path.is_symlink()),
-        _ => false,
+        | EventKind::Remove(_) => Change::Complete,
+        // A file that was created will be written and closed; a link or a folder is complete at once.
+        EventKind::Create(_) if !event.paths.iter().any(|path| is_file(path)) => Change::Complete,
+        _ => return Vec::new(),
     };
-    if complete { event.paths } else { Vec::new() }
+    event.paths.into_iter().map(change).collect()
+}
+
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
 }

@@ -1,6 +1,6 @@
 //! All [`Trust`]s of a table, and their reload: what did not change stays, and what is bad leaves the old in force.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use super::Trust;
 use super::sources::{Sources, SystemRoots};
 use crate::route::{Identity, TlsPolicy};
+use crate::watch::Print;
 
 /// One [`Trust`] for each distinct [`TlsPolicy`] of a table.
 ///
@@ -23,7 +24,8 @@ pub struct Trusts {
     /// What the system trusts, once a policy has asked for it; and what it trusted before.
     system: Option<SystemRoots>,
     previous_system: Option<SystemRoots>,
-    files: BTreeSet<PathBuf>,
+    /// What each file was before it was read.
+    files: BTreeMap<PathBuf, Print>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -71,7 +73,7 @@ impl Trusts {
             previous: previous.map(|previous| previous.trusts.iter().map(weak).collect()).unwrap_or_default(),
             system: None,
             previous_system: previous.and_then(|previous| previous.system.clone()),
-            files: BTreeSet::new(),
+            files: BTreeMap::new(),
             provider: Arc::new(aws_lc_rs::default_provider()),
         }
     }
@@ -83,7 +85,9 @@ impl Trusts {
         if self.trusts.contains_key(policy) {
             return Ok(Opened::Kept);
         }
-        self.files.extend(named_files(policy).map(Path::to_owned));
+        for file in named_files(policy) {
+            self.files.entry(file.to_owned()).or_insert_with(|| Print::of(file));
+        }
         check_server_name(policy)?;
         let old = self.previous.get(policy).and_then(Weak::upgrade);
         let (trust, opened) = match (Sources::read(policy, || self.system_roots()), old) {
@@ -104,10 +108,10 @@ impl Trusts {
         self.trusts.get(policy)
     }
 
-    /// What to watch: every file that a policy named which was asked to be opened, the bad ones too, each once. The
-    /// system's authorities are not among them.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(PathBuf::as_path)
+    /// What to watch: every file that a policy named which was asked to be opened, the bad ones too, each once, with what
+    /// it was before it was read. The system's authorities are not among them.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &Print)> {
+        self.files.iter().map(|(path, print)| (path.as_path(), print))
     }
 
     /// What the system trusts, read once; the copy from before serves on when nothing changed.
@@ -169,7 +173,7 @@ mod tests {
         trusts.open(&Arc::new(TlsPolicy { identity: Some(lab.client()), ..lab.policy() })).unwrap();
         trusts.open(&Arc::new(lab.policy())).unwrap();
         trusts.open(&Arc::new(TlsPolicy { ca: Some(lab.path().join("none.pem")), ..lab.policy() })).unwrap_err();
-        let names: Vec<_> = trusts.files().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        let names: Vec<_> = trusts.files().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["ca.pem", "client.key", "client.pem", "none.pem"]);
     }
 }

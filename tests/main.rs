@@ -17,5 +17,6 @@ mod connect;
 mod demo;
 mod docs;
 mod failover;
+mod relay;
 mod request;
 mod tls;

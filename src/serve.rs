@@ -1,11 +1,12 @@
 //! One request, from accepted client to closed relay: the page to read first.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::admit::{Admitted, HeadSlot};
+use crate::admit::Admitted;
 use crate::close::{self, Refused};
 use crate::daemon::Daemon;
 use crate::deadline::Deadline;
@@ -18,26 +19,32 @@ use crate::route::Route;
 use crate::stream::Stream;
 
 /// Serves one client, and writes the one line that the log has of it.
-pub async fn serve(daemon: Arc<Daemon>, mut client: Client, head: HeadSlot) {
-    let started = Instant::now();
+pub async fn serve(daemon: Arc<Daemon>, client: Box<Client>) {
     // In a box: what connecting needs is given back before the relay, which may stay for weeks.
-    match Box::pin(connect(&daemon, &mut client, head)).await {
-        Ok(connected) => {
-            let Connected { facts, upstream, tail, admitted } = connected;
-            let relay = Relay::between(client.into_stream(), upstream, tail).timeouts(daemon.relay_timeouts());
-            let closed = relay.until_closed(daemon.drain.cut_off()).await;
-            drop(admitted);
-            close::log_relay(&facts, &closed);
-        }
+    let Some((client, Connected { facts, upstream, tail, admitted })) = Box::pin(answer(&daemon, client)).await else {
+        return;
+    };
+    let relay = Relay::between(client, upstream, tail).timeouts(daemon.relay_timeouts());
+    let closed = relay.until_closed(pin!(daemon.drain.cut_off())).await;
+    drop(admitted);
+    close::log_relay(&facts, &closed);
+}
+
+/// Connects a client, or tells it and the log why not.
+async fn answer(daemon: &Daemon, mut client: Box<Client>) -> Option<(Stream, Connected)> {
+    let started = Instant::now();
+    match connect(daemon, &mut client).await {
+        Ok(connected) => Some((client.into_stream(), connected)),
         Err(refused) => {
             close::log_refusal(client.node(), &refused, started.elapsed());
             client.refuse(&refused).await;
+            None
         }
     }
 }
 
 /// From the head to the answer: what a request goes through before its client is told that it is connected.
-async fn connect(daemon: &Daemon, client: &mut Client, head: HeadSlot) -> Result<Connected, Refused> {
+async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refused> {
     let started = Instant::now();
     let dial = daemon.dial_settings();
     let deadline = Deadline::after(dial.establish);
@@ -45,7 +52,6 @@ async fn connect(daemon: &Daemon, client: &mut Client, head: HeadSlot) -> Result
     let admitted = daemon.admission.admit(); // reserved before anything is read ...
     let request = client.read_request(deadline, &daemon.drain).await?;
     let admitted = admitted?; // ... and refused only here, in the form that the client speaks
-    drop(head);
 
     let deadline = deadline.at_most(started, request.deadline);
     let plan = Plan::new(daemon.snapshot(), request.node.clone()); // holds one snapshot of the table
@@ -54,13 +60,14 @@ async fn connect(daemon: &Daemon, client: &mut Client, head: HeadSlot) -> Result
 
     client.establish(&dialed, deadline).await?; // no failover after this line
     let Dialed { stream, route, address, failed } = dialed;
-    let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1 };
+    let facts = Box::new(Facts { node: request.node, route, address, attempts: failed.len() + 1 });
     Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
 }
 
 /// A request whose client knows that it is connected.
 struct Connected {
-    facts: Facts,
+    /// In a box: a relay needs them only when it ends, and each of its bytes is there for every idle one.
+    facts: Box<Facts>,
     upstream: Stream,
     tail: Vec<u8>,
     admitted: Admitted,

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
 
 use super::Door;
+use crate::admit::HeadSlot;
 use crate::close::Refused;
 use crate::deadline::Deadline;
 use crate::dial::Dialed;
@@ -19,6 +20,8 @@ use crate::stream::Stream;
 pub struct Client {
     stream: Stream,
     door: Door,
+    /// Its place among those whose heads are read; given back as soon as it has been.
+    head: Option<HeadSlot>,
     /// How it asks, as far as that is known.
     form: Option<Form>,
     /// What it asks for, as far as that is known.
@@ -31,9 +34,9 @@ impl Client {
     /// Bytes read at once; a usual head is a tenth of it.
     const READ: usize = 4096;
 
-    /// A client that was accepted at a door.
-    pub fn new(stream: Stream, door: Door) -> Self {
-        Self { stream, door, form: None, node: None }
+    /// A client that was accepted at a door; in a box, because its task outlives it by the length of a relay.
+    pub fn new(stream: Stream, door: Door, head: HeadSlot) -> Box<Self> {
+        Box::new(Self { stream, door, head: Some(head), form: None, node: None })
     }
 
     /// The node that it asks for, once that is known.
@@ -51,6 +54,7 @@ impl Client {
                 () = drain.begun() => return Err(Refused::Draining),
             },
         };
+        self.head = None;
         self.form = Some(request.form);
         self.node = Some(request.node.clone());
         Ok(request)
@@ -88,12 +92,13 @@ impl Client {
     }
 
     /// Its stream, for the relay.
-    pub fn into_stream(self) -> Stream {
+    pub fn into_stream(self: Box<Self>) -> Stream {
         self.stream
     }
 
     /// Answers with an error and ends; a forward's client gets a reset, because it has no other way to know.
-    pub async fn refuse(mut self, why: &Refused) {
+    pub async fn refuse(mut self: Box<Self>, why: &Refused) {
+        self.head = None;
         let Some(form) = self.form else { return self.stream.reset_on_drop() };
         let answer = refused(form, self.node.as_ref(), why);
         if answer.is_empty() {

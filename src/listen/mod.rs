@@ -129,8 +129,8 @@ async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<
         match accepted {
             Ok(stream) => {
                 pause = Pause::default();
-                let client = Client::new(stream, door.load().as_ref().clone());
-                daemon.drain.spawn(serve(Arc::clone(&daemon), client, slot));
+                let client = Client::new(stream, door.load().as_ref().clone(), slot);
+                daemon.drain.spawn(serve(Arc::clone(&daemon), client));
             }
             // The client left before it was accepted: nobody's loss.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

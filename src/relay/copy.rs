@@ -20,8 +20,6 @@ const BYTES_PER_POLL: usize = 4 * buffer::SIZE;
 pub(super) struct Copy {
     /// Read, and not yet accepted by the other side. Nothing is read while it is there: this is the back pressure.
     pending: Option<Pending>,
-    /// Written, and perhaps still in a TLS buffer.
-    unflushed: bool,
     delivered: u64,
 }
 
@@ -67,7 +65,7 @@ impl Copy {
                 return Poll::Pending;
             }
             let Poll::Ready(read) = Pending::poll_read(from, cx) else {
-                return self.poll_flush(to, cx);
+                return poll_flush(to, cx);
             };
             let read = read.map_err(Broken::Read)?;
             if read.rest.is_empty() {
@@ -99,7 +97,6 @@ impl Copy {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.delivered += written as u64;
-            self.unflushed = true;
             pending.rest.start += written;
             if pending.rest.is_empty() {
                 self.pending = None;
@@ -107,15 +104,12 @@ impl Copy {
         }
         Poll::Ready(Ok(()))
     }
+}
 
-    /// Nothing is left to read for now: nothing may stay in a TLS buffer either. Ready only when that fails.
-    fn poll_flush(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        if self.unflushed {
-            ready!(Pin::new(to).poll_flush(cx)).map_err(Broken::Write)?;
-            self.unflushed = false;
-        }
-        Poll::Pending
-    }
+/// Nothing is left to read for now: nothing may stay in a TLS buffer either. Ready only when that fails.
+fn poll_flush(to: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    ready!(Pin::new(to).poll_flush(cx)).map_err(Broken::Write)?;
+    Poll::Pending
 }
 
 /// Bytes between a read and a write.

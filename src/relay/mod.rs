@@ -19,8 +19,8 @@ mod quiet;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -92,22 +92,20 @@ impl Relay {
     /// Relays until both sides are done, a side fails, a timeout is over, or `cut_off` resolves.
     ///
     /// When it is cut off, TCP peers get a reset: a cut stream must not look like a complete one.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` moves the relay once more, and so keeps room for two")]
-    pub fn until_closed(mut self, cut_off: impl Future<Output = ()>) -> impl Future<Output = Closed> {
-        async move {
-            let mut cut_off = pin!(cut_off);
-            let end = poll_fn(|cx| match self.poll(cx) {
-                Poll::Pending => cut_off.as_mut().poll(cx).map(|()| self.cut(End::Drained)),
+    pub fn until_closed(mut self, mut cut_off: impl Future<Output = ()> + Unpin) -> impl Future<Output = Closed> {
+        // Not `async`: such a block would keep room for what it borrows, and there is one for each idle relay.
+        poll_fn(move |cx| {
+            let end = ready!(match self.poll(cx) {
+                Poll::Pending => Pin::new(&mut cut_off).poll(cx).map(|()| self.cut(End::Drained)),
                 ended => ended,
-            })
-            .await;
-            Closed {
+            });
+            Poll::Ready(Closed {
                 up: self.client.sends.delivered(),
                 down: self.upstream.sends.delivered(),
                 open_for: self.opened.elapsed(),
                 end,
-            }
-        }
+            })
+        })
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {

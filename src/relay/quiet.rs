@@ -22,15 +22,21 @@ pub(super) enum Expired {
     Idle,
 }
 
-/// Measures the quiet, with a timer that is there only while something is measured.
+/// Measures the quiet; in a relay where nothing is measured it is no more than the timeouts.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     pub(super) timeouts: Timeouts,
-    /// Since when no byte has moved; meaningful while there is a timer.
-    since: Option<Instant>,
+    measure: Option<Box<Measure>>,
+}
+
+/// What is there only while something is measured.
+#[derive(Debug)]
+struct Measure {
+    /// Since when no byte has moved.
+    since: Instant,
     /// When the half-close timeout last was no reason to end.
     excused: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Quiet {
@@ -38,49 +44,65 @@ impl Quiet {
     ///
     /// `moved`: bytes moved or a side ended since the last poll. `ending`: the half-close timeout counts.
     pub(super) fn poll(&mut self, moved: bool, ending: bool, cx: &mut Context<'_>) -> Poll<Expired> {
-        let measured = self.timeouts.idle.is_some() || (ending && self.timeouts.half_close.is_some());
-        if self.timer.is_none() && !measured {
-            return Poll::Pending;
+        let timeouts = self.timeouts;
+        if self.measure.is_none() && (timeouts.idle.is_some() || (ending && timeouts.half_close.is_some())) {
+            self.measure = Measure::from_now(timeouts, ending).map(Box::new);
         }
-        if moved || self.timer.is_none() {
-            self.since = Some(Instant::now());
+        let Some(measure) = &mut self.measure else { return Poll::Pending };
+        if moved {
+            measure.since = Instant::now();
         }
         loop {
-            let next = self.next(ending);
+            let next = measure.next(timeouts, ending);
+            let timer = &mut measure.timer;
             // Bytes only put the deadline off. The timer is not set anew for each of them: it fires early, and is then.
-            let timer = match (&mut self.timer, next) {
-                (Some(timer), Some((deadline, _))) if timer.deadline() > deadline => {
-                    timer.as_mut().reset(deadline);
-                    timer
-                }
-                (Some(timer), _) => timer,
-                (timer @ None, Some((deadline, _))) => timer.insert(Box::pin(sleep_until(deadline))),
-                (None, None) => return Poll::Pending,
-            };
+            if let Some((deadline, _)) = next
+                && timer.deadline() > deadline
+            {
+                timer.as_mut().reset(deadline);
+            }
             ready!(timer.as_mut().poll(cx));
             match next {
                 Some((deadline, expired)) if deadline <= timer.deadline() => return Poll::Ready(expired),
                 Some((deadline, _)) => timer.as_mut().reset(deadline),
-                None => self.timer = None,
+                None => {
+                    self.measure = None;
+                    return Poll::Pending;
+                }
             }
         }
     }
 
     /// The half-close timeout was no reason to end the relay: it starts again.
     pub(super) fn excuse(&mut self) {
-        self.excused = Some(Instant::now());
+        if let Some(measure) = &mut self.measure {
+            measure.excused = Some(Instant::now());
+        }
+    }
+}
+
+impl Measure {
+    /// `None` if no timeout is ever over.
+    fn from_now(timeouts: Timeouts, ending: bool) -> Option<Self> {
+        let since = Instant::now();
+        let (deadline, _) = next(timeouts, since, None, ending)?;
+        Some(Self { since, excused: None, timer: Box::pin(sleep_until(deadline)) })
     }
 
-    /// The timeout that is over first, and when. One that lies beyond the clock's range never is.
-    fn next(&self, ending: bool) -> Option<(Instant, Expired)> {
-        let after = |since: Option<Instant>, timeout: Option<Duration>| since?.checked_add(timeout?);
-        let half_close = after(self.since.max(self.excused), self.timeouts.half_close.filter(|_| ending));
-        let idle = after(self.since, self.timeouts.idle);
-        match (half_close, idle) {
-            (Some(half_close), Some(idle)) if idle < half_close => Some((idle, Expired::Idle)),
-            (Some(half_close), _) => Some((half_close, Expired::HalfClose)),
-            (None, idle) => idle.map(|idle| (idle, Expired::Idle)),
-        }
+    fn next(&self, timeouts: Timeouts, ending: bool) -> Option<(Instant, Expired)> {
+        next(timeouts, self.since, self.excused, ending)
+    }
+}
+
+/// The timeout that is over first, and when. One that lies beyond the clock's range never is.
+fn next(timeouts: Timeouts, since: Instant, excused: Option<Instant>, ending: bool) -> Option<(Instant, Expired)> {
+    let after = |since: Instant, timeout: Option<Duration>| since.checked_add(timeout?);
+    let half_close = after(excused.map_or(since, |at| at.max(since)), timeouts.half_close.filter(|_| ending));
+    let idle = after(since, timeouts.idle);
+    match (half_close, idle) {
+        (Some(half_close), Some(idle)) if idle < half_close => Some((idle, Expired::Idle)),
+        (Some(half_close), _) => Some((half_close, Expired::HalfClose)),
+        (None, idle) => idle.map(|idle| (idle, Expired::Idle)),
     }
 }
 
@@ -124,12 +146,12 @@ mod tests {
         let mut quiet = Quiet { timeouts: Timeouts { half_close: Some(SECOND), idle: None }, ..Quiet::default() };
         let poll = async |quiet: &mut Quiet, ending| poll_fn(|cx| Poll::Ready(quiet.poll(true, ending, cx))).await;
         assert_eq!(poll(&mut quiet, false).await, Poll::Pending);
-        assert!(quiet.timer.is_none());
+        assert!(quiet.measure.is_none());
         assert_eq!(poll(&mut quiet, true).await, Poll::Pending);
-        assert!(quiet.timer.is_some());
+        assert!(quiet.measure.is_some());
         tokio::time::advance(2 * SECOND).await;
         assert_eq!(poll(&mut quiet, false).await, Poll::Pending);
-        assert!(quiet.timer.is_none());
+        assert!(quiet.measure.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,7 +74,10 @@ impl Daemon {
     /// Swaps in what was loaded and returns the table that was in force; its caller frees it.
     pub fn replace(&self, loaded: Loaded) -> Arc<Snapshot> {
         let Loaded { config, snapshot } = loaded;
-        self.admission.set_limit(limits::relays(&config.limits));
+        // What is cut down is said once, not at each reload.
+        if config.limits.relays != self.config.load().limits.relays {
+            self.admission.set_limit(limits::relays(&config.limits));
+        }
         self.config.store(Arc::new(config));
         self.snapshot.swap(Arc::new(snapshot))
     }

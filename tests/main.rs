@@ -13,10 +13,17 @@
 
 mod support;
 
+mod check;
+mod churn;
 mod connect;
 mod demo;
 mod docs;
 mod failover;
+mod forward;
+mod lookup;
 mod relay;
+mod reload;
+mod renewal;
 mod request;
 mod tls;
+mod watch;

@@ -218,3 +218,36 @@ pub fn text(bytes: &[u8]) -> String {
 pub fn utf8(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+impl Daemon {
+    /// Waits for a line with this message, after a mark, that is also as it is wanted.
+    pub fn wait_until(&self, mark: usize, message: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut mark = mark;
+        loop {
+            self.wait_after(mark, message);
+            let lines = self.lines();
+            let is_it = |line: &&Value| line["message"].as_str().is_some_and(|text| text.contains(message));
+            if let Some(line) = lines.iter().skip(mark).filter(is_it).find(|line| wanted(line)) {
+                return line.clone();
+            }
+            mark = lines.len();
+        }
+    }
+
+    /// What the log says at this level, after a mark.
+    pub fn said(&self, mark: usize, level: &str) -> Vec<String> {
+        let lines = self.lines();
+        let of_level = lines.iter().skip(mark).filter(|line| line["level"] == level);
+        of_level.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// Whether this user may make a user namespace, in which limits and rights can be taken away.
+pub fn can_unshare() -> bool {
+    let can = Command::new("unshare").args(["--user", "--map-root-user", "true"]).output();
+    let can = can.is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("skipped: unshare(1) may not make a user namespace here");
+    }
+    can
+}

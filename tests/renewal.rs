@@ -55,8 +55,11 @@ warning: `ca.pem` is not PEM: no line begins with `-----BEGIN`; what was read fr
     assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "secret");
 
     assert_eq!(reload_with(&other.pem()), Vec::<String>::new());
+    let mark = daemon.mark();
     let (_, answer) = upgrade(&daemon.socket(), "db@x");
     assert_eq!((answer.status, &answer.problem()["attempts"][0]["stage"]), (502, &"tls".into()));
+    // The log comes behind the answer; its line belongs before the next reload.
+    daemon.wait_after(mark, "refused");
 
     assert_eq!(reload_with(&(other.pem() + &ours.pem())), Vec::<String>::new());
     assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "secret");

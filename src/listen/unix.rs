@@ -3,9 +3,11 @@
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{BACKLOG, BindError};
@@ -63,13 +65,19 @@ fn lock(socket: &Path) -> Result<File, BindError> {
             let mut holder = String::new();
             // Whatever it holds, a process id or nothing, is only said.
             drop(file.read_to_string(&mut holder));
-            return Err(BindError::in_use(socket, holder.trim().parse().ok()));
+            return Err(BindError::in_use(socket, holder.trim().parse().ok().filter(|id| is_alive(*id))));
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     let written = file.set_len(0).and_then(|()| file.rewind());
     written.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
     Ok(file)
+}
+
+/// The lock's file has the number of the daemon before for as long as its holder has not written its own.
+fn is_alive(process: i32) -> bool {
+    // One that we may not send a signal to is there too.
+    Pid::from_raw(process).is_some_and(|process| test_kill_process(process) != Err(Errno::SRCH))
 }
 
 /// Removes the file of a socket that nobody listens on any more.
@@ -82,14 +90,18 @@ fn remove_dead(path: &Path) -> Result<(), BindError> {
     if !metadata.file_type().is_socket() {
         return Err(BindError::NotASocket(path.to_owned()));
     }
-    match UnixStream::connect(path) {
-        Ok(live) => {
-            let holder = rustix::net::sockopt::socket_peercred(&live).ok();
+    let failed = |error| BindError::failed(path.display(), "is there and cannot be tried", error);
+    // Not blocking: where nobody accepts and the backlog is full, a connect would wait for ever.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(failed)?;
+    match probe.connect(&SockAddr::unix(path).map_err(failed)?) {
+        Ok(()) => {
+            let holder = rustix::net::sockopt::socket_peercred(&probe).ok();
             Err(BindError::in_use(path, holder.map(|credentials| credentials.pid.as_raw_nonzero().get())))
         }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindError::in_use(path, None)),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
             .map_err(|error| BindError::failed(path.display(), "is a dead socket that cannot be removed", error)),
-        Err(error) => Err(BindError::failed(path.display(), "is there and cannot be tried", error)),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -101,7 +113,9 @@ pub(super) fn set_access(path: &Path, access: &SocketAccess) -> Result<(), BindE
     let group = id(&access.group, config::resolve_group)?;
     if owner.is_some() || group.is_some() {
         std::os::unix::fs::chown(path, owner, group).map_err(|error| {
-            let whom = [&access.owner, &access.group].map(|name| name.as_deref().unwrap_or("")).join(":");
+            let named = |kind, name: &Option<String>| name.as_ref().map(|name| format!("{kind} {name}"));
+            let whom = [named("owner", &access.owner), named("group", &access.group)].into_iter().flatten();
+            let whom = whom.collect::<Vec<_>>().join(" and ");
             BindError::Access(path.to_owned(), format!("cannot be given to {whom}: {error}"))
         })?;
     }
@@ -124,6 +138,8 @@ impl Drop for Bound {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn folder() -> tempfile::TempDir {

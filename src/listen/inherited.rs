@@ -1,10 +1,12 @@
 //! Sockets that a service manager bound and handed over (sd_listen_fds(3)).
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 
 use super::BindError;
 
@@ -30,10 +32,12 @@ impl Inherited {
     fn take(&mut self, fds: &mut ListenFd, index: usize) -> std::io::Result<()> {
         // A descriptor of another kind is an error that leaves it in its place.
         if let Ok(Some(listener)) = fds.take_unix_listener(index) {
+            listens(&listener)?;
             listener.set_nonblocking(true)?;
             let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
             self.unix.push((path.unwrap_or_default(), listener));
         } else if let Some(listener) = fds.take_tcp_listener(index)? {
+            listens(&listener)?;
             listener.set_nonblocking(true)?;
             self.tcp.push((listener.local_addr()?, listener));
         }
@@ -62,4 +66,9 @@ impl Inherited {
         let unix = self.unix.iter().map(|(path, _)| path.display().to_string());
         unix.chain(self.tcp.iter().map(|(address, _)| address.to_string()))
     }
+}
+
+/// Refuses a socket that will never have anybody to accept, such as one end of a connection.
+fn listens(socket: &impl AsFd) -> std::io::Result<()> {
+    if SockRef::from(socket).is_listener()? { Ok(()) } else { Err(std::io::Error::other("it does not listen")) }
 }

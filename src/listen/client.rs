@@ -1,5 +1,6 @@
 //! One client at one of the doors: its head is read, it is answered, and it is watched while portolan dials.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +32,8 @@ pub struct Client {
 impl Client {
     /// How long a refused client may take to read the answer.
     const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+    /// How long a head may still take when the drain begins: its client is refused all the same, but learns why.
+    const HEAD_IN_DRAIN: Duration = Duration::from_millis(100);
     /// Bytes read at once; a usual head is a tenth of it.
     const READ: usize = 4096;
 
@@ -48,11 +51,7 @@ impl Client {
     pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
         let request = match &self.door {
             Door::Forward(node) => ConnectRequest::forward(node.clone()),
-            Door::Socket => tokio::select! {
-                biased;
-                request = self.read_head(deadline) => request?,
-                () = drain.begun() => return Err(Refused::Draining),
-            },
+            Door::Socket => self.read_head(deadline, drain).await?,
         };
         self.head = None;
         self.form = Some(request.form);
@@ -60,11 +59,25 @@ impl Client {
         Ok(request)
     }
 
-    async fn read_head(&mut self, deadline: Deadline) -> Result<ConnectRequest, Refused> {
+    async fn read_head(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
         let mut head = HeadReader::new();
-        let request = timeout_at(deadline.instant(), read_head(&mut self.stream, &mut head)).await;
+        let request = {
+            let mut reading = pin!(timeout_at(deadline.instant(), read_head(&mut self.stream, &mut head)));
+            tokio::select! {
+                biased;
+                request = &mut reading => request.unwrap_or(Err(Refused::BadHead(BadHead::TooSlow))),
+                () = drain.begun() => match timeout(Self::HEAD_IN_DRAIN, reading).await {
+                    Ok(Ok(Ok(request))) => {
+                        self.node = Some(request.node);
+                        Err(Refused::Draining)
+                    }
+                    Ok(Ok(Err(refused))) => Err(refused),
+                    Ok(Err(_)) | Err(_) => Err(Refused::Draining),
+                },
+            }
+        };
         self.form = head.form();
-        request.unwrap_or(Err(Refused::BadHead(BadHead::TooSlow)))
+        request
     }
 
     /// Does something on the client's behalf for as long as it is there and the daemon is.

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -137,11 +138,12 @@ impl Daemon {
 
     /// Waits for a line whose message has this text, after a mark.
     pub fn wait_after(&self, mark: usize, message: &str) -> Value {
-        let wanted = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(message));
+        // A line that is not JSON is a line of the text format.
+        let said = |line: &Value| line["message"].as_str().or(line.as_str()).is_some_and(|text| text.contains(message));
         let began = Instant::now();
         let mut lines = self.log.lines.lock().unwrap();
         loop {
-            if let Some(line) = lines.0.iter().skip(mark).find(|line| wanted(line)) {
+            if let Some(line) = lines.0.iter().skip(mark).find(|line| said(line)) {
                 return line.clone();
             }
             let left = HANG.saturating_sub(began.elapsed());
@@ -180,12 +182,15 @@ impl Daemon {
 
     /// Waits for the process to end.
     pub fn wait(&mut self) -> (ExitStatus, Vec<Value>) {
-        let status = self.child.wait().unwrap();
+        let began = Instant::now();
         let mut lines = self.log.lines.lock().unwrap();
+        // The end of its log is the end of the process.
         while !lines.1 {
-            lines = self.log.grown.wait(lines).unwrap();
+            let left = HANG.saturating_sub(began.elapsed());
+            assert!(!left.is_zero(), "it does not end:\n{}", text_of(&lines.0));
+            lines = self.log.grown.wait_timeout(lines, left).unwrap().0;
         }
-        (status, lines.0.clone())
+        (self.child.wait().unwrap(), lines.0.clone())
     }
 
     /// The address of a forward on port 0.
@@ -250,4 +255,85 @@ pub fn can_unshare() -> bool {
         eprintln!("skipped: unshare(1) may not make a user namespace here");
     }
     can
+}
+
+/// A process that runs; it is killed when this is dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Starts a daemon that may refuse to; `Err` has what it said before it ended with 1.
+pub fn launch(mut command: Command) -> Result<Running, String> {
+    let mut running = Running(command.stderr(Stdio::piped()).process_group(0).spawn().unwrap());
+    let (stderr, (line, lines)) = (running.0.stderr.take().unwrap(), channel());
+    std::thread::spawn(move || {
+        // Nobody listens any more once it serves; its log is read on, so that it can be written.
+        BufReader::new(stderr).lines().map_while(Result::ok).for_each(|text| drop(line.send(text)));
+    });
+    let mut said = String::new();
+    loop {
+        match lines.recv_timeout(HANG) {
+            Ok(line) if line.contains("\"message\":\"serving\"") => return Ok(running),
+            Ok(line) => said += &(line + "\n"),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("it neither serves nor ends:\n{said}"),
+        }
+    }
+    assert_eq!(running.0.wait().unwrap().code(), Some(1), "{said}");
+    Err(said)
+}
+
+/// What a daemon says that does not start.
+pub fn fails_to_start(command: Command) -> String {
+    match launch(command) {
+        Ok(_running) => panic!("it serves"),
+        Err(said) => said,
+    }
+}
+
+/// The same command, run by another one, such as `setpriv`.
+pub fn run_by(wrapper: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(wrapper[0]);
+    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    wrapped.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}
+
+impl Daemon {
+    /// Starts a daemon whose log is not read here, and waits until it tells its service manager that it serves.
+    pub fn spawn_unread(folder: Folder, mut command: Command, stderr: Stdio) -> Self {
+        let manager = super::manager::Manager::in_folder(&folder);
+        let child = command.env("NOTIFY_SOCKET", manager.path()).stderr(stderr).process_group(0).spawn().unwrap();
+        let log = Log { lines: Mutex::new((Vec::new(), true)), grown: Condvar::new() };
+        let daemon = Self { folder, child, log: Arc::new(log) };
+        manager.wait_for("READY=1");
+        daemon
+    }
+
+    /// Waits until the log has this many lines with this message.
+    pub fn wait_for_lines(&self, count: usize, message: &str) -> Vec<Value> {
+        let began = Instant::now();
+        let mut lines = self.log.lines.lock().unwrap();
+        loop {
+            let found: Vec<_> = lines.0.iter().filter(|line| line["message"] == message).cloned().collect();
+            if found.len() >= count {
+                return found;
+            }
+            let left = HANG.saturating_sub(began.elapsed());
+            let missing = format!("{} of {count} lines with {message:?}", found.len());
+            assert!(!lines.1 && !left.is_zero(), "{missing} in the log:\n{}", text_of(&lines.0));
+            lines = self.log.grown.wait_timeout(lines, left).unwrap().0;
+        }
+    }
 }

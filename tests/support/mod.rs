@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod client;
 pub mod daemon;
+pub mod manager;
 pub mod node;
 pub mod tls;
 

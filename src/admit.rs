@@ -55,11 +55,13 @@ impl Admission {
         if self.drain.has_begun() {
             return Err(Refused::Draining);
         }
-        let admitted = Admitted { open: Arc::clone(&self.open) };
-        if self.open.fetch_add(1, Ordering::Relaxed) < self.limit.load(Ordering::Relaxed) {
-            Ok(admitted)
-        } else {
-            Err(Refused::Busy)
+        let limit = self.limit.load(Ordering::Relaxed);
+        // In one step: a count that is taken back would refuse whoever comes meanwhile, though there is a slot.
+        let reserved =
+            self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < limit).then_some(open + 1));
+        match reserved {
+            Ok(_) => Ok(Admitted { open: Arc::clone(&self.open) }),
+            Err(_) => Err(Refused::Busy),
         }
     }
 

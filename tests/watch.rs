@@ -254,7 +254,7 @@ fn a_file_that_may_not_be_read_is_said_and_the_table_stays() {
     let daemon = Daemon::spawn(folder, command);
     let mark = daemon.mark();
     daemon.folder.write("new.toml", &table(2));
-    fs::set_permissions(daemon.folder.path("new.toml"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(daemon.folder.path("new.toml"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::rename(daemon.folder.path("new.toml"), daemon.folder.path("routes.toml")).unwrap();
     let refused = daemon.wait_after(mark, "reload");
     assert_eq!(refused["why"], "routes.toml: the file cannot be read: permission denied");

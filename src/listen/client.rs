@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// Its stream, for the relay.
-    pub fn into_stream(self: Box<Self>) -> Stream {
+    pub fn into_stream(self) -> Stream {
         self.stream
     }
 

@@ -27,7 +27,7 @@ struct OpenDoor {
     place: ForwardAddress,
     door: Arc<ArcSwap<Door>>,
     shut: CancellationToken,
-    _bound: Option<Bound>,
+    bound: Option<Bound>,
 }
 
 /// A door that is bound and not open yet.
@@ -90,7 +90,7 @@ impl Doors {
             let (door, shut) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
             // The drain waits for the doors too: they end when the backlog is empty.
             daemon.drain.spawn(accept_loop(Arc::clone(daemon), listener, Arc::clone(&door), shut.clone()));
-            self.open.push(OpenDoor { place, door, shut, _bound: bound });
+            self.open.push(OpenDoor { place, door, shut, bound });
         }
     }
 
@@ -104,7 +104,7 @@ impl Doors {
                 None if open.is_main() => {}
                 None => {
                     info!(address = %open.place, "forward closed");
-                    open.shut.cancel();
+                    open.shut();
                     continue;
                 }
             }
@@ -124,13 +124,17 @@ impl Doors {
 
     /// Shuts every door.
     pub fn shut(&mut self) {
-        for open in self.open.drain(..) {
-            open.shut.cancel();
-        }
+        self.open.drain(..).for_each(OpenDoor::shut);
     }
 }
 
 impl OpenDoor {
+    /// First nobody new can come, then who is there already is accepted: nobody is left between the two.
+    fn shut(self) {
+        drop(self.bound);
+        self.shut.cancel();
+    }
+
     fn is_main(&self) -> bool {
         matches!(**self.door.load(), Door::Socket)
     }

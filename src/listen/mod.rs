@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
-use tokio::net::{TcpListener, UnixListener};
+use rustix::net::{SocketFlags, accept_with};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -110,6 +111,21 @@ impl Listener {
             }
         }
     }
+
+    /// One of those who wait to be accepted, asked of the kernel: the runtime may not have heard of all of them.
+    fn accept_now(&self) -> Option<Stream> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match &self.socket {
+            ListeningSocket::Unix(unix) => {
+                let stream = accept_with(unix, flags).ok()?;
+                UnixStream::from_std(stream.into()).ok().map(Stream::Unix)
+            }
+            ListeningSocket::Tcp(tcp) => {
+                let stream = accept_with(tcp, flags).ok()?;
+                TcpStream::from_std(stream.into()).ok().map(Stream::Tcp)
+            }
+        }
+    }
 }
 
 /// Accepts clients until the door is shut; each is served by a task of its own.
@@ -117,20 +133,21 @@ impl Listener {
 /// Who waits in the backlog of a socket of ours when its door is shut is accepted still, and told that the daemon
 /// drains. The backlog of an inherited socket is left to the daemon that inherits it next.
 async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<Door>>, shut: CancellationToken) {
+    let serve = |stream, slot| {
+        let client = Client::new(stream, door.load().as_ref().clone(), slot);
+        daemon.drain.spawn(serve(Arc::clone(&daemon), client));
+    };
     let mut pause = Pause::default();
-    let mut last_clients = 0..if listener.inherited { 0 } else { BACKLOG };
-    while !shut.is_cancelled() || last_clients.next().is_some() {
+    while !shut.is_cancelled() {
         let slot = daemon.admission.head_slot().await;
         let accepted = tokio::select! {
-            biased;
             accepted = listener.accept() => accepted,
             () = shut.cancelled() => break,
         };
         match accepted {
             Ok(stream) => {
                 pause = Pause::default();
-                let client = Client::new(stream, door.load().as_ref().clone(), slot);
-                daemon.drain.spawn(serve(Arc::clone(&daemon), client));
+                serve(stream, slot);
             }
             // The client left before it was accepted: nobody's loss.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -139,10 +156,16 @@ async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<
                 warn!(%error, ?pause, "cannot accept a client{}", remedy(&error));
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = shut.cancelled() => break,
+                    () = shut.cancelled() => {}
                 }
             }
         }
+    }
+    // A bound, for a TCP door whose clients never stop coming.
+    for _ in 0..if listener.inherited { 0 } else { BACKLOG } {
+        let slot = daemon.admission.head_slot().await;
+        let Some(stream) = listener.accept_now() else { break };
+        serve(stream, slot);
     }
 }
 

@@ -30,8 +30,8 @@ pub struct HeadSlot {
 }
 
 impl Admission {
-    /// Heads that are read at once. Each costs at most [`crate::request::MAX_HEAD`] and a buffer of half that, so this
-    /// bounds what clients that never finish theirs can take: 48 MiB.
+    /// Heads that are read at once. Each costs at most [`crate::request::MAX_HEAD`] and its task, so this bounds what
+    /// clients that never finish theirs can take: 40 MiB.
     const HEADS: usize = 4096;
 
     /// Admits up to `limit` requests and relays until the drain begins.

@@ -55,7 +55,7 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refu
 
     let deadline = deadline.at_most(started, request.deadline);
     let plan = Plan::new(daemon.snapshot(), request.node.clone()); // holds one snapshot of the table
-    let dialing = dial::first(plan, &dial, deadline); // lets it go; keeps every attempt for the answer and the log
+    let dialing = Box::pin(dial::first(plan, &dial, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
     client.establish(&dialed, deadline).await?; // no failover after this line

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -65,7 +66,7 @@ async fn try_candidate(
     };
 
     let started = Instant::now();
-    let addresses = match within(deadline.step(timeout), lookup(&candidate.upstream)).await {
+    let addresses = match within(timeout_at(deadline.step(timeout), lookup(&candidate.upstream)).await) {
         Ok(addresses) => addresses,
         Err(error) => {
             record(candidate.upstream.to_string(), Failure { stage: Stage::Dns, error, started });
@@ -102,13 +103,14 @@ async fn attempt(
     let until = deadline.step(timeout);
     let failed_at = |stage| move |error| Failure { stage, error, started };
 
-    let tcp = within(until, tcp::connect(address)).await.map_err(failed_at(Stage::Tcp))?;
+    let tcp = within(timeout_at(until, tcp::connect(address)).await).map_err(failed_at(Stage::Tcp))?;
     let Some(policy) = &candidate.route.tls else { return Ok(Stream::Tcp(tcp)) };
     // Every policy of a table is opened before the table is in force.
     let trust = candidate.trust.as_ref().ok_or(DialError::Tls("its files were never opened".into()));
     let trust = trust.map_err(failed_at(Stage::Tls))?;
-    let handshake = trust.handshake(policy, &candidate.upstream.host, tcp);
-    let tls = within(until, handshake).await.map_err(failed_at(Stage::Tls))?;
+    // In a box: a plain dial does not make room for it.
+    let handshake = Box::pin(trust.handshake(policy, &candidate.upstream.host, tcp));
+    let tls = within(timeout_at(until, handshake).await).map_err(failed_at(Stage::Tls))?;
     Ok(Stream::Tls(Box::new(tls)))
 }
 
@@ -124,6 +126,7 @@ async fn lookup(upstream: &Upstream) -> Result<Vec<SocketAddr>, DialError> {
     }
 }
 
-async fn within<T>(until: Instant, step: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {
-    timeout_at(until, step).await.unwrap_or(Err(DialError::TimedOut))
+/// What a step came to, whose time may have been over. (A function around `timeout_at` would hold the step twice.)
+fn within<T>(step: Result<Result<T, DialError>, Elapsed>) -> Result<T, DialError> {
+    step.unwrap_or(Err(DialError::TimedOut))
 }

@@ -1,9 +1,11 @@
 //! One client at one of the doors: its head is read, it is answered, and it is watched while portolan dials.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{timeout, timeout_at};
 
 use super::Door;
@@ -110,7 +112,7 @@ impl Client {
     }
 
     /// Answers with an error and ends; a forward's client gets a reset, because it has no other way to know.
-    pub async fn refuse(mut self: Box<Self>, why: &Refused) {
+    pub async fn refuse(mut self, why: &Refused) {
         self.head = None;
         let Some(form) = self.form else { return self.stream.reset_on_drop() };
         let answer = refused(form, self.node.as_ref(), why);
@@ -127,24 +129,29 @@ impl Client {
 }
 
 async fn read_head(stream: &mut Stream, head: &mut HeadReader) -> Result<ConnectRequest, Refused> {
-    let mut buffer = vec![0; Client::READ];
     loop {
-        let room = head.room().min(Client::READ);
-        let read = match stream.read(buffer.get_mut(..room).unwrap_or_default()).await {
-            Ok(0) => return Err(Refused::BadHead(BadHead::Truncated)),
-            Ok(read) => read,
-            Err(_) => return Err(Refused::ClientGone),
-        };
-        let mut step = head.advance(buffer.get(..read).unwrap_or_default());
+        let mut step = poll_fn(|cx| poll_read_head(stream, head, cx)).await?;
         loop {
-            match step.map_err(Refused::BadHead)? {
+            match step {
                 Step::More => break,
                 Step::Request(request) => return Ok(request),
                 Step::Reply(reply) => {
                     stream.write_all(reply).await.map_err(|_gone| Refused::ClientGone)?;
-                    step = head.advance(&[]);
+                    step = head.advance(&[]).map_err(Refused::BadHead)?;
                 }
             }
         }
+    }
+}
+
+/// Reads what has come. The buffer is there for this poll only: a client that is slow with its head holds none.
+fn poll_read_head(stream: &mut Stream, head: &mut HeadReader, cx: &mut Context<'_>) -> Poll<Result<Step, Refused>> {
+    let mut buffer = [0; Client::READ];
+    let room = head.room().min(Client::READ);
+    let mut read = ReadBuf::new(buffer.get_mut(..room).unwrap_or_default());
+    ready!(Pin::new(stream).poll_read(cx, &mut read)).map_err(|_gone| Refused::ClientGone)?;
+    match read.filled() {
+        [] => Poll::Ready(Err(Refused::BadHead(BadHead::Truncated))),
+        read => Poll::Ready(head.advance(read).map_err(Refused::BadHead)),
     }
 }

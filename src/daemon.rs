@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::admit::Admission;
 use crate::config::{Config, DialConfig, Problems};
-use crate::drain::{Drain, Drained};
+use crate::drain::Drain;
 use crate::limits;
 use crate::listen::{BindError, Doors, Inherited, Prepared, socket_path};
 use crate::load::{self, Loaded, Outcome};
@@ -133,9 +133,13 @@ async fn drain(daemon: &Daemon, mut reloader: Reloader, mut end: End) {
     systemd::stopping(&format!("draining, {open} open"));
     daemon.drain.begin();
     reloader.shut_doors();
-    match daemon.drain.run(timeout, end.asked()).await {
-        Drained::InOrder => info!("ended"),
-        Drained::Cut(relays) => warn!(relays, "ended; what was still open was cut"),
+    let in_order = daemon.drain.in_order(timeout, end.asked()).await;
+    let relays = daemon.admission.open();
+    daemon.drain.cut().await;
+    if in_order || relays == 0 {
+        info!("ended");
+    } else {
+        warn!(relays, "ended; what was still open was cut");
     }
     reloader.finish();
 }

@@ -14,15 +14,6 @@ pub struct Drain {
     tasks: TaskTracker,
 }
 
-/// How a drain went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drained {
-    /// Every request and relay ended by itself.
-    InOrder,
-    /// This many were cut, because the time was over or somebody insisted.
-    Cut(usize),
-}
-
 impl Drain {
     /// How long tasks may take to notice the cut: they close two sockets and write a line.
     const AFTER_CUT: Duration = Duration::from_secs(1);
@@ -57,20 +48,24 @@ impl Drain {
         self.cut.cancelled()
     }
 
-    /// Begins, waits for what is open until `timeout` or `insist`, and cuts the rest.
-    pub async fn run(&self, timeout: Duration, insist: impl Future<Output = ()>) -> Drained {
+    /// Begins, and waits until everything that is open has ended by itself; false when `timeout` is over before, or
+    /// somebody insists.
+    pub async fn in_order(&self, timeout: Duration, insist: impl Future<Output = ()>) -> bool {
         self.begin();
         self.tasks.close();
         tokio::select! {
-            () = self.tasks.wait() => return Drained::InOrder,
-            () = tokio::time::sleep(timeout) => {}
-            () = insist => {}
+            biased;
+            () = self.tasks.wait() => true,
+            () = tokio::time::sleep(timeout) => false,
+            () = insist => false,
         }
-        let open = self.tasks.len();
+    }
+
+    /// Cuts the rest.
+    pub async fn cut(&self) {
         self.cut.cancel();
         // A task that has not ended by then hangs in a system call, and the end of the process ends it.
         drop(tokio::time::timeout(Self::AFTER_CUT, self.tasks.wait()).await);
-        Drained::Cut(open)
     }
 }
 
@@ -91,7 +86,7 @@ mod tests {
         let drain = Drain::new();
         drain.spawn(tokio::time::sleep(Duration::from_secs(4)));
         let began = tokio::time::Instant::now();
-        assert_eq!(drain.run(Duration::from_secs(5), pending()).await, Drained::InOrder);
+        assert!(drain.in_order(Duration::from_secs(5), pending()).await);
         assert_eq!(began.elapsed().as_secs(), 4);
     }
 
@@ -100,16 +95,17 @@ mod tests {
         let drain = Drain::new();
         let inner = drain.clone();
         drain.spawn(async move { inner.cut_off().await });
-        assert_eq!(drain.run(Duration::from_secs(5), pending()).await, Drained::Cut(1));
+        assert!(!drain.in_order(Duration::from_secs(5), pending()).await);
+        drain.cut().await;
+        assert!(drain.tasks.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_insists_does_not_wait() {
         let drain = Drain::new();
-        let inner = drain.clone();
-        drain.spawn(async move { inner.cut_off().await });
+        drain.spawn(pending());
         let began = tokio::time::Instant::now();
-        assert_eq!(drain.run(Duration::from_secs(500), std::future::ready(())).await, Drained::Cut(1));
+        assert!(!drain.in_order(Duration::from_secs(500), std::future::ready(())).await);
         assert!(began.elapsed() < Duration::from_secs(1));
     }
 
@@ -117,6 +113,8 @@ mod tests {
     async fn a_task_that_never_notices_does_not_hold_the_daemon() {
         let drain = Drain::new();
         drain.spawn(pending());
-        assert_eq!(drain.run(Duration::from_secs(1), pending()).await, Drained::Cut(1));
+        assert!(!drain.in_order(Duration::from_secs(1), pending()).await);
+        drain.cut().await;
+        assert_eq!(drain.tasks.len(), 1);
     }
 }

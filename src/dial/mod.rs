@@ -1,6 +1,7 @@
 //! Candidates are tried until one is up: name lookup, TCP, TLS handshake.
 
 mod attempt;
+mod names;
 mod tcp;
 mod tls;
 #[cfg(test)]
@@ -119,8 +120,8 @@ async fn lookup(upstream: &Upstream) -> Result<Vec<SocketAddr>, DialError> {
     match &upstream.host {
         Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, upstream.port)]),
         Host::Name(name) => {
-            let found = tokio::net::lookup_host((&**name, upstream.port)).await;
-            let addresses: Vec<_> = found.map_err(|error| DialError::from_lookup(&error))?.collect();
+            let found = names::addresses(name, upstream.port).await;
+            let addresses = found.map_err(|error| DialError::from_lookup(&error))?;
             if addresses.is_empty() { Err(DialError::NameNotFound) } else { Ok(addresses) }
         }
     }

@@ -26,7 +26,19 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, DialError>
         set_options(&SockRef::from(&socket))?;
         socket.connect(address).await
     };
-    connect.await.map_err(|error| DialError::from_connect(&error))
+    let stream = connect.await.map_err(|error| DialError::from_connect(&error))?;
+    if is_to_itself(&stream) {
+        // Closed in order it would wait in TIME_WAIT, and the port with it.
+        drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
+        return Err(DialError::Refused);
+    }
+    Ok(stream)
+}
+
+/// Whether the kernel took the very port that is dialed for our own end. To a port of this machine where nobody listens
+/// it then connects the socket to itself, which echoes, and keeps the node that should be there from its port.
+fn is_to_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(ours), Ok(theirs)) if ours == theirs)
 }
 
 fn set_options(socket: &SockRef<'_>) -> std::io::Result<()> {
@@ -48,6 +60,17 @@ mod tests {
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_connected_to_itself_reaches_nobody() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        assert!(is_to_itself(&socket.connect(address).await.unwrap()));
+
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        assert!(!is_to_itself(&connect(listener.local_addr().unwrap()).await.unwrap()));
     }
 
     #[tokio::test]

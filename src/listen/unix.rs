@@ -1,11 +1,12 @@
 //! Unix sockets: bound with their mode, owner and group before anybody can connect, and never twice.
 
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -56,9 +57,13 @@ fn lock(socket: &Path) -> Result<File, BindError> {
     name.push(".lock");
     let path = Path::new(&name);
     let failed = |error| BindError::failed(path.display(), "cannot be opened", error);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(path).map_err(failed)?;
+    // No link is followed: in a folder where others may write it could lead to any file, which would be overwritten.
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP) => return Err(failed(io::Error::other("it is a link, and none is followed here: remove it"))),
+        Err(error) => return Err(failed(error.into())),
+    };
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -90,19 +95,24 @@ fn remove_dead(path: &Path) -> Result<(), BindError> {
     if !metadata.file_type().is_socket() {
         return Err(BindError::NotASocket(path.to_owned()));
     }
-    let failed = |error| BindError::failed(path.display(), "is there and cannot be tried", error);
-    // Not blocking: where nobody accepts and the backlog is full, a connect would wait for ever.
-    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(failed)?;
-    match probe.connect(&SockAddr::unix(path).map_err(failed)?) {
-        Ok(()) => {
-            let holder = rustix::net::sockopt::socket_peercred(&probe).ok();
+    match try_connect(path) {
+        Ok(live) => {
+            let holder = rustix::net::sockopt::socket_peercred(&live).ok();
             Err(BindError::in_use(path, holder.map(|credentials| credentials.pid.as_raw_nonzero().get())))
         }
+        // Its backlog is full, so somebody listens, and does not say who.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindError::in_use(path, None)),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
             .map_err(|error| BindError::failed(path.display(), "is a dead socket that cannot be removed", error)),
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(BindError::failed(path.display(), "is there and cannot be tried", error)),
     }
+}
+
+/// Connects without waiting: whoever listens may hang, and nobody would get past it.
+fn try_connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 pub(super) fn set_access(path: &Path, access: &SocketAccess) -> Result<(), BindError> {
@@ -208,5 +218,38 @@ mod tests {
         std::fs::write(&path, "somebody else's").unwrap();
         drop(bound);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_live_socket_whose_backlog_is_full_is_not_waited_for() {
+        let folder = folder();
+        let path = folder.path().join("portolan.sock");
+        let hanging = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        hanging.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        hanging.listen(0).unwrap();
+        let waiting: Vec<_> = std::iter::from_fn(|| try_connect(&path).ok()).take(100).collect();
+        assert!(waiting.len() < 100, "the backlog is full");
+        let error = bind(&path, &SocketAccess::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{} is in use by another process; stop that process, or give this daemon another path",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_is_not_followed() {
+        let folder = folder();
+        let (path, precious) = (folder.path().join("portolan.sock"), folder.path().join("precious"));
+        std::fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join("portolan.sock.lock")).unwrap();
+        let error = bind(&path, &SocketAccess::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{}.lock cannot be opened: it is a link, and none is followed here: remove it", path.display())
+        );
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
     }
 }

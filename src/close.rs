@@ -158,13 +158,15 @@ pub fn log_refusal(node: Option<&NodeName>, refused: &Refused, took: Duration) {
 pub fn log_relay(facts: &Facts, closed: &Closed) {
     let Facts { node, route, address, attempts } = facts;
     let Closed { up, down, open_for, end } = closed;
-    let (route, ms, by) = (&route.pattern, millis(*open_for), end.who());
+    // As text and not by `Display`: a client chooses its name, which must not look like further fields.
+    let (node, route) = (node.as_str(), route.pattern.as_str());
+    let (ms, by) = (millis(*open_for), end.who());
     match end {
         End::Failed(_, error) => {
             let error = dial::of_relay(error);
-            info!(%node, %route, %address, attempts, up, down, ms, by, end = end.label(), %error, "relay closed");
+            info!(node, route, %address, attempts, up, down, ms, by, end = end.label(), %error, "relay closed");
         }
-        _ => info!(%node, %route, %address, attempts, up, down, ms, by, end = end.label(), "relay closed"),
+        _ => info!(node, route, %address, attempts, up, down, ms, by, end = end.label(), "relay closed"),
     }
 }
 

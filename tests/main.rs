@@ -20,6 +20,7 @@ mod demo;
 mod docs;
 mod drain;
 mod failover;
+mod forged;
 mod forward;
 mod limits;
 mod log;

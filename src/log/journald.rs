@@ -97,6 +97,16 @@ impl Entry {
         self.bytes
     }
 
+    /// `shown` is for the text, `value` for the field of its own.
+    fn record(&mut self, field: &Field, shown: &str, value: &str) {
+        if field.name() == "message" {
+            self.message.push_str(value);
+        } else {
+            self.fields.extend([" ", field.name(), "=", shown]);
+            self.put(&format!("PORTOLAN_{}", field.name().to_ascii_uppercase()), value);
+        }
+    }
+
     fn put(&mut self, name: &str, value: &str) {
         self.bytes.extend_from_slice(name.as_bytes());
         if value.contains('\n') {
@@ -113,21 +123,24 @@ impl Entry {
 
 impl Visit for Entry {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            self.message.push_str(value);
-        } else {
-            self.fields.extend([" ", field.name(), "=", value]);
-            self.put(&format!("PORTOLAN_{}", field.name().to_ascii_uppercase()), value);
-        }
+        // A text of others must not look like further fields.
+        let quoted = format!("{value:?}");
+        let is_plain = quoted.len() == value.len() + 2 && !value.contains([' ', '=']);
+        self.record(field, if is_plain { value } else { &quoted }, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
+        let value = format!("{value:?}");
+        self.record(field, &value, &value);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
 
     #[test]
@@ -137,6 +150,34 @@ mod tests {
         let expected = "PORTOLAN_NODE=a@b\nMESSAGE=relay closed node=a@b\nPRIORITY=6\nSYSLOG_IDENTIFIER=portolan\n\
                         PORTOLAN_TARGET=portolan::close\n";
         assert_eq!(String::from_utf8(entry.finish(Level::INFO, "portolan::close")).unwrap(), expected);
+    }
+
+    /// What the journal is sent.
+    #[derive(Clone, Default)]
+    struct Sent(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sent {
+        fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(entry)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_text_of_others_does_not_look_like_further_fields() {
+        let sent = Sent::default();
+        let (lines, guard) = NonBlocking::new(sent.clone());
+        let subscriber = tracing_subscriber::registry().with(JournalLayer::new(lines));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(node = "a up=9", by = "client", "relay closed")
+        });
+        drop(guard);
+        let sent = String::from_utf8(sent.0.lock().unwrap().clone()).unwrap();
+        assert!(sent.starts_with("PORTOLAN_NODE=a up=9\nPORTOLAN_BY=client\n"), "{sent}");
+        assert!(sent.contains("\nMESSAGE=relay closed node=\"a up=9\" by=client\n"), "{sent}");
     }
 
     #[test]

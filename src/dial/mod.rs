@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 pub use attempt::{Attempt, DialError, Stage};
+pub(crate) use tcp::keepalive;
 pub(crate) use tls::of_relay;
 pub use tls::{Opened, Trust, TrustError, Trusts};
 

@@ -42,9 +42,14 @@ fn is_to_itself(stream: &TcpStream) -> bool {
 }
 
 fn set_options(socket: &SockRef<'_>) -> std::io::Result<()> {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
-    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_RETRIES))?;
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// How a peer that is silent is asked whether it is still there.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
+    keepalive.with_retries(KEEPALIVE_RETRIES)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -15,6 +16,7 @@ use super::unix::{self, Bound};
 use super::{BACKLOG, BindError, Door, Inherited, Listener, ListeningSocket, accept_loop};
 use crate::config::{Config, ForwardAddress, ForwardConfig, SocketAccess};
 use crate::daemon::Daemon;
+use crate::dial::keepalive;
 
 /// The doors that are open.
 #[derive(Debug, Default)]
@@ -162,10 +164,15 @@ impl OpenDoor {
 
 fn prepare(place: ForwardAddress, door: Door, from: &mut Inherited) -> Result<Prepared, BindError> {
     let (socket, bound, inherited) = match &place {
-        ForwardAddress::Tcp(address) => match from.take_tcp(*address) {
-            Some(tcp) => (ListeningSocket::Tcp(register(address, TcpListener::from_std(tcp))?), None, true),
-            None => (ListeningSocket::Tcp(bind_tcp(*address)?), None, false),
-        },
+        ForwardAddress::Tcp(address) => {
+            let (tcp, inherited) = match from.take_tcp(*address) {
+                Some(tcp) => (register(address, TcpListener::from_std(tcp))?, true),
+                None => (bind_tcp(*address)?, false),
+            };
+            // Whom it accepts inherits this. A client that is gone without a word would keep its slot for ever.
+            register(address, SockRef::from(&tcp).set_tcp_keepalive(&keepalive()))?;
+            (ListeningSocket::Tcp(tcp), None, inherited)
+        }
         ForwardAddress::Unix(path, access) => match from.take_unix(path) {
             // Its mode, owner and group are the service manager's.
             Some(unix) => (ListeningSocket::Unix(register(&path.display(), UnixListener::from_std(unix))?), None, true),
@@ -179,8 +186,8 @@ fn prepare(place: ForwardAddress, door: Door, from: &mut Inherited) -> Result<Pr
     Ok(Prepared { place, door, listener: Listener { socket, inherited }, bound })
 }
 
-fn register<T>(place: &dyn std::fmt::Display, listener: std::io::Result<T>) -> Result<T, BindError> {
-    listener.map_err(|error| BindError::failed(place, "cannot be used", error))
+fn register<T>(place: &dyn std::fmt::Display, done: std::io::Result<T>) -> Result<T, BindError> {
+    done.map_err(|error| BindError::failed(place, "cannot be used", error))
 }
 
 fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
@@ -192,4 +199,24 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
         socket.listen(BACKLOG.unsigned_abs())
     };
     listen().map_err(|error| BindError::failed(address, "cannot be bound", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::NodeName;
+    use crate::stream::Stream;
+
+    #[tokio::test]
+    async fn a_tcp_client_is_asked_whether_it_is_still_there() {
+        let place = ForwardAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let door = Door::Forward(NodeName::parse("a@b").unwrap());
+        let prepared = prepare(place, door, &mut Inherited::default()).unwrap();
+        let ListeningSocket::Tcp(tcp) = &prepared.listener.socket else { panic!("{prepared:?}") };
+        let _client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let Stream::Tcp(accepted) = prepared.listener.accept().await.unwrap() else { panic!("no TCP") };
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap().as_secs(), 60);
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -10,7 +12,7 @@ use tracing::{info, warn};
 use crate::dial::{self, Attempt, DialError, Stage};
 use crate::node::NodeName;
 use crate::request::BadHead;
-use crate::serve::Facts;
+use crate::route::Route;
 
 /// Why a request was answered with an error.
 #[derive(Debug, Clone)]
@@ -152,6 +154,19 @@ pub fn log_refusal(node: Option<&NodeName>, refused: &Refused, took: Duration) {
         Refused::ClientGone => info!(node, code, why = %refused, attempts, ms, "refused"),
         _ => warn!(node, code, why = %refused, attempts, ms, "refused"),
     }
+}
+
+/// What a relay keeps of its request: its own route, and nothing of the table.
+#[derive(Debug)]
+pub struct Facts {
+    /// The node that was asked for.
+    pub node: NodeName,
+    /// The route that led to it.
+    pub route: Arc<Route>,
+    /// The address that was dialed.
+    pub address: SocketAddr,
+    /// How many attempts it took, the last one included.
+    pub attempts: usize,
 }
 
 /// Writes the line of a relay that has ended.

@@ -1,21 +1,18 @@
 //! One request, from accepted client to closed relay: the page to read first.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::admit::Admitted;
-use crate::close::{self, Refused};
+use crate::close::{self, Facts, Refused};
 use crate::daemon::Daemon;
 use crate::deadline::Deadline;
 use crate::dial::{self, Dialed};
 use crate::listen::Client;
-use crate::node::NodeName;
 use crate::plan::Plan;
 use crate::relay::Relay;
-use crate::route::Route;
 use crate::stream::Stream;
 
 /// Serves one client, and writes the one line that the log has of it.
@@ -71,17 +68,4 @@ struct Connected {
     upstream: Stream,
     tail: Vec<u8>,
     admitted: Admitted,
-}
-
-/// What a relay keeps of its request: its own route, and nothing of the table.
-#[derive(Debug)]
-pub struct Facts {
-    /// The node that was asked for.
-    pub node: NodeName,
-    /// The route that led to it.
-    pub route: Arc<Route>,
-    /// The address that was dialed.
-    pub address: SocketAddr,
-    /// How many attempts it took, the last one included.
-    pub attempts: usize,
 }

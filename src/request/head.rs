@@ -49,6 +49,12 @@ impl HeadReader {
         if input.len() > self.room() {
             return Err(BadHead::TooLarge);
         }
+        let len = self.held.len() + input.len();
+        if len > self.held.capacity() {
+            // Doubled as usual, but not beyond what a head may have.
+            let capacity = (2 * self.held.capacity()).clamp(len, MAX_HEAD);
+            self.held.reserve_exact(capacity - self.held.len());
+        }
         self.held.extend_from_slice(input);
         let step = self.step()?;
         if step == Step::More && self.room() == 0 {
@@ -166,7 +172,7 @@ mod tests {
                     }
                     now = b"";
                 }
-                assert!(reader.held.len() <= MAX_HEAD);
+                assert!(reader.held.len() <= MAX_HEAD && reader.held.capacity() <= MAX_HEAD);
                 piece = later;
             }
         }
@@ -258,6 +264,7 @@ mod tests {
         };
         assert!(matches!(feed([&head(MAX_HEAD)[..]]).1, Ok(Some(_))));
         assert!(matches!(feed(head(MAX_HEAD).chunks(1)).1, Ok(Some(_))));
+        assert!(matches!(feed(head(MAX_HEAD).chunks(4095)).1, Ok(Some(_))));
         assert_eq!(feed([&head(MAX_HEAD + 1)[..]]).1, Err(BadHead::TooLarge));
         assert_eq!(feed(head(MAX_HEAD + 1).chunks(1)).1, Err(BadHead::TooLarge));
         assert_eq!(HeadReader::new().advance(&[b'G'; MAX_HEAD + 1]), Err(BadHead::TooLarge));

@@ -39,6 +39,21 @@ impl Stream {
         drop(socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)));
     }
 
+    /// Throws away what has come and was not read, up to a bound. Left there, it makes the close of a Unix socket a
+    /// reset, which its peer gets in place of the end behind the last bytes.
+    pub fn discard_unread(&self) {
+        const AT_ONCE: usize = 16 * 1024;
+        const AT_MOST: usize = 1024 * 1024;
+
+        let mut buffer = vec![0; AT_ONCE];
+        for _ in 0..AT_MOST / AT_ONCE {
+            match recv(self, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((1.., _)) => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
     /// Whether the peer has gone altogether: EPOLLHUP or an error, not a half-close.
     ///
     /// Once our own side has been shut down, an orderly end of the peer's looks the same.
@@ -224,6 +239,22 @@ mod tests {
         theirs.reset_on_drop();
         drop(theirs);
         ours.hung_up().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_discarded_does_not_reset_a_unix_peer() {
+        for (discards, end) in [(true, None), (false, Some(io::ErrorKind::ConnectionReset))] {
+            let (mut ours, mut theirs) = unix_pair();
+            theirs.write_all(&[b'x'; 40_000]).await.unwrap();
+            ours.write_all(b"answer").await.unwrap();
+            if discards {
+                ours.discard_unread();
+            }
+            drop(ours);
+            let mut read = String::new();
+            let ended = theirs.read_to_string(&mut read).await;
+            assert_eq!(ended.map_err(|error| error.kind()).err(), end);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,6 +25,7 @@ mod forward;
 mod limits;
 mod log;
 mod lookup;
+mod refused;
 mod relay;
 mod reload;
 mod renewal;

@@ -125,6 +125,8 @@ impl Client {
         };
         // One that does not read its answer has nothing more to hear.
         drop(timeout(Self::ANSWER_TIMEOUT, say).await);
+        // What it sent behind its head was for the node.
+        self.stream.discard_unread();
     }
 }
 

@@ -90,8 +90,12 @@ impl DialError {
             Errno::TIMEDOUT => Self::TimedOut,
             Errno::HOSTUNREACH | Errno::HOSTDOWN => Self::Unreachable("host unreachable"),
             Errno::NETUNREACH | Errno::NETDOWN => Self::Unreachable("network unreachable"),
+            // Linux says the same of both.
+            Errno::ADDRNOTAVAIL => {
+                Self::Unreachable("no way to this address, or no port of this machine is free for it")
+            }
             // An address of a family or scope that this machine has no way to, such as fe80:: without an interface.
-            Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::INVAL => Self::Unreachable("no way to this address"),
+            Errno::AFNOSUPPORT | Errno::INVAL => Self::Unreachable("no way to this address"),
             _ => Self::Local(error.to_string()),
         }
     }
@@ -120,6 +124,8 @@ mod tests {
         assert_eq!(sorted(Errno::CONNREFUSED), DialError::Refused);
         assert_eq!(sorted(Errno::HOSTUNREACH).to_string(), "host unreachable");
         assert_eq!(sorted(Errno::NETUNREACH).to_string(), "network unreachable");
+        let no_port = "no way to this address, or no port of this machine is free for it";
+        assert_eq!(sorted(Errno::ADDRNOTAVAIL).to_string(), no_port);
         assert_eq!(sorted(Errno::TIMEDOUT), DialError::TimedOut);
         assert_eq!(sorted(Errno::MFILE).to_string(), "this machine cannot connect: Too many open files (os error 24)");
     }

@@ -128,7 +128,8 @@ fn a_second_signal_ends_at_once() {
         assert_eq!(status.code(), Some(0));
         assert_eq!(relay.read(&mut [0]).unwrap(), 0);
         assert_eq!(ended.recv_timeout(HANG).unwrap(), Some(ErrorKind::ConnectionReset));
-        assert_eq!(lines.last().unwrap()["message"], "ended; what was still open was cut");
+        let last = lines.last().unwrap();
+        assert_eq!((&last["message"], &last["relays"]), (&"ended; what was still open was cut".into(), &1.into()));
         let closed = closed(&lines);
         assert!(closed.len() == 1 && closed[0]["end"] == "drained", "{closed:?}");
     }

@@ -135,17 +135,15 @@ fn a_daemon_that_is_out_of_descriptors_says_so_and_works_again_when_there_are_so
 fn a_relay_that_is_idle_for_too_long_is_ended() {
     let (ends, ended) = channel();
     let node = Node::new(move |mut stream| {
-        stream.write_all(b"db\n").unwrap();
         ends.send(stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())).unwrap();
     });
     let limits = "[limits]\nidle_timeout = \"30ms\"\n";
     let daemon = Daemon::start_with(&node.route("db", ""), &format!("{FORWARD}{limits}"));
     let mut client = tcp(&daemon.forward());
-    assert_eq!(line(&mut client), "db");
     let closed = daemon.wait_for("relay closed");
     assert_eq!(
         (&closed["end"], &closed["by"], &closed["down"]),
-        (&"idle_timeout".into(), &"portolan".into(), &3.into())
+        (&"idle_timeout".into(), &"portolan".into(), &0.into())
     );
     assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert_eq!(ended.recv_timeout(HANG).unwrap(), Err(ErrorKind::ConnectionReset));
@@ -156,7 +154,8 @@ fn a_relay_with_one_side_ended_and_the_other_silent_is_ended() {
     let (ends, ended) = channel();
     let ends = Mutex::new(ends);
     let node = Node::new(move |mut stream| {
-        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 4);
+        // On a slow machine it reads the reset already.
+        drop(stream.read_to_end(&mut Vec::new()));
         // Silent, and not ended: the stream lives on with the test.
         ends.lock().unwrap().send(stream).unwrap();
     });

@@ -43,8 +43,11 @@ pub struct Dialed {
 /// Tries the candidates of a plan one after the other until one is up or the deadline is over.
 pub async fn first(mut plan: Plan, dial: &DialConfig, deadline: Deadline) -> Result<Dialed, Refused> {
     let mut failed = Vec::new();
-    while !deadline.is_past() {
-        let Some(candidate) = plan.next() else { break };
+    // The plan is asked before the clock: whether anything matches does not depend on the time that is left.
+    for candidate in plan.by_ref() {
+        if deadline.is_past() {
+            break;
+        }
         if let Some((stream, address)) = try_candidate(&candidate, dial, deadline, &mut failed).await {
             return Ok(Dialed { stream, route: candidate.route, address, failed });
         }
@@ -131,4 +134,27 @@ async fn lookup(upstream: &Upstream) -> Result<Vec<SocketAddr>, DialError> {
 /// What a step came to, whose time may have been over. (A function around `timeout_at` would hold the step twice.)
 fn within<T>(step: Result<Result<T, DialError>, Elapsed>) -> Result<T, DialError> {
     step.unwrap_or(Err(DialError::TimedOut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::NodeName;
+    use crate::plan::Snapshot;
+    use crate::route::RouteTable;
+    use crate::route::testing::route;
+
+    #[tokio::test]
+    async fn a_deadline_that_is_over_is_not_told_as_no_route() {
+        let table = RouteTable::new(vec![Arc::new(route("^db@", 1))]).unwrap();
+        let snapshot = Arc::new(Snapshot { generation: 1, table, trusts: Trusts::new(None) });
+        let outcome = async |node| {
+            let plan = Plan::new(Arc::clone(&snapshot), NodeName::parse(node).unwrap());
+            let over = Deadline::after(Duration::ZERO);
+            first(plan, &DialConfig::default(), over).await.unwrap_err().outcome()
+        };
+        let late = outcome("db@prod").await;
+        assert_eq!((late.status, late.code, late.proxy_status), (504, "all_failed", "connection_timeout"));
+        assert_eq!(outcome("other").await.code, "no_route");
+    }
 }

@@ -150,7 +150,11 @@ fn an_address_in_use_refuses_the_start() {
     let folder = Folder::new(&node.route("db", ""), &(at(&one, "db@x") + &at(&two, "db@x")));
     let output = folder.run(&["run", "--config", "portolan.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    let in_use = |address: &str| format!("error: {address} cannot be bound: Address already in use (os error 98)\n");
+    let in_use = |address: &str| {
+        format!(
+            "error: {address} cannot be bound: address already in use; stop what listens there, or choose another address\n"
+        )
+    };
     assert!(text(&output.stderr).ends_with(&(in_use(&one) + &in_use(&two))), "{}", text(&output.stderr));
 }
 
@@ -169,7 +173,8 @@ fn an_address_in_use_refuses_the_reload_and_changes_nothing() {
         &("routes = 'new.toml'\n".to_owned() + &tcp("new@x") + &tcp("b@x") + &at(&taken, "new@x")),
     );
     assert_eq!(refused["message"], "reload refused; the table in force stays");
-    let why = format!("{taken} cannot be bound: Address already in use (os error 98)");
+    let why =
+        format!("{taken} cannot be bound: address already in use; stop what listens there, or choose another address");
     assert_eq!(refused["why"], why);
     assert!(daemon.said(mark, "ERROR").contains(&why));
 

@@ -261,8 +261,9 @@ fn a_path_that_is_too_long_for_a_socket_is_said_to_be() {
     assert_eq!(
         fails_to_start(command),
         format!(
-            "error: {}/portolan.sock is no path for a socket: path must be shorter than SUN_LEN\n",
-            runtime.display()
+            "error: {}/portolan.sock has {} bytes, a Unix socket has at most 107; choose a shorter path\n",
+            runtime.display(),
+            runtime.as_os_str().len() + "/portolan.sock".len()
         )
     );
 }
@@ -286,7 +287,11 @@ fn who_may_not_write_the_folder_is_told_so() {
     fs::set_permissions(folder.path("."), fs::Permissions::from_mode(0o555)).unwrap();
     let said = fails_to_start(command);
     fs::set_permissions(folder.path("."), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(said, "error: portolan.sock.lock cannot be opened: Permission denied (os error 13)\n");
+    assert_eq!(
+        said,
+        "error: portolan.sock.lock cannot be opened: permission denied; \
+         give the user that portolan runs as the right to it, or choose another place\n"
+    );
 }
 
 #[test]
@@ -308,7 +313,7 @@ fn a_folder_of_the_socket_that_cannot_be_made_is_named() {
     folder.write("portolan.toml", "[socket]\npath = \"routes.toml/portolan.sock\"\n");
     assert_eq!(
         fails_to_start(run(&folder)),
-        "error: routes.toml cannot be made, or is not a folder: File exists (os error 17)\n"
+        "error: routes.toml cannot be made, or is not a folder: file exists; choose another place\n"
     );
 }
 
@@ -343,7 +348,8 @@ fn a_socket_that_cannot_be_given_away_is_not_left_behind() {
     let Some(command) = unprivileged(test, &folder, run(&folder)) else { return };
     assert_eq!(
         fails_to_start(command),
-        "error: portolan.sock: cannot be given to owner root: Operation not permitted (os error 1)\n"
+        "error: portolan.sock: cannot be given to owner root: operation not permitted; \
+         portolan's user may give it to the groups that it is a member of, and to nobody else\n"
     );
     assert!(!folder.socket().exists());
 }
@@ -385,7 +391,11 @@ fn every_forward_that_cannot_be_bound_is_named_and_nothing_is_left_behind() {
     let _taken = taken.map(|address| TcpListener::bind(address).unwrap());
     let forwards = taken.map(|at| format!("[[forward]]\nlisten = \"{at}\"\nnode = \"db@x\"\nopen = true\n")).concat();
     let folder = Folder::new(ROUTE, &forwards);
-    let said = taken.map(|at| format!("error: {at} cannot be bound: Address already in use (os error 98)\n"));
+    let said = taken.map(|at| {
+        format!(
+            "error: {at} cannot be bound: address already in use; stop what listens there, or choose another address\n"
+        )
+    });
     assert_eq!(fails_to_start(run(&folder)), said.concat());
     assert!(!folder.socket().exists());
 }

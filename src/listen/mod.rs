@@ -22,6 +22,7 @@ pub use client::Client;
 pub use doors::{Doors, Prepared, socket_path};
 pub use inherited::Inherited;
 
+use crate::config::reason;
 use crate::daemon::Daemon;
 use crate::node::NodeName;
 use crate::serve::serve;
@@ -48,11 +49,14 @@ pub enum BindError {
     /// Something else is at the path.
     #[error("{} is not a socket; portolan does not replace it: remove it, or choose another path", .0.display())]
     NotASocket(PathBuf),
+    /// The kernel keeps 107 bytes of a socket's path.
+    #[error("{} has {} bytes, a Unix socket has at most 107; choose a shorter path", .0.display(), .0.as_os_str().len())]
+    TooLong(PathBuf),
     /// Its mode, owner or group cannot be set.
     #[error("{}: {}", .0.display(), .1)]
     Access(PathBuf, String),
     /// The system refuses.
-    #[error("{place} {what}: {error}")]
+    #[error("{place} {what}: {}{}", reason(.error), cure(.error))]
     Failed {
         /// The path or address.
         place: String,
@@ -62,13 +66,26 @@ pub enum BindError {
         error: io::Error,
     },
     /// A descriptor that the service manager handed over is no listening socket.
-    #[error("descriptor {fd} of the service manager is not a listening stream socket: {error}")]
+    #[error("descriptor {fd} of the service manager is not a listening stream socket: {}", reason(.error))]
     Inherited {
         /// Its number.
         fd: usize,
         /// What the system says.
         error: io::Error,
     },
+}
+
+/// What to do about an error at the start; nothing is said where nobody could know.
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop what listens there, or choose another address",
+        io::ErrorKind::AddrNotAvailable => "; choose an address of this machine",
+        io::ErrorKind::PermissionDenied => {
+            "; give the user that portolan runs as the right to it, or choose another place"
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "; choose another place",
+        _ => "",
+    }
 }
 
 fn process(id: Option<i32>) -> String {

@@ -31,7 +31,7 @@ pub(super) fn bind(path: &Path, access: &SocketAccess) -> Result<(UnixListener, 
 
     let failed = |what: &'static str| move |error| BindError::failed(path.display(), what, error);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("cannot be made"))?;
-    let address = SockAddr::unix(path).map_err(failed("is no path for a socket"))?;
+    let address = SockAddr::unix(path).map_err(|_too_long| BindError::TooLong(path.to_owned()))?;
     socket.bind(&address).map_err(failed("cannot be bound"))?;
     let inode = inode_of(path);
     let bound = Bound { path: path.to_owned(), inode, _lock: lock };
@@ -116,6 +116,7 @@ fn try_connect(path: &Path) -> io::Result<Socket> {
 }
 
 pub(super) fn set_access(path: &Path, access: &SocketAccess) -> Result<(), BindError> {
+    const CURE: &str = "portolan's user may give it to the groups that it is a member of, and to nobody else";
     let id = |name: &Option<String>, resolve: fn(&str) -> Result<u32, config::UnknownOwner>| {
         name.as_deref().map(resolve).transpose().map_err(|error| BindError::Access(path.to_owned(), error.to_string()))
     };
@@ -126,7 +127,7 @@ pub(super) fn set_access(path: &Path, access: &SocketAccess) -> Result<(), BindE
             let named = |kind, name: &Option<String>| name.as_ref().map(|name| format!("{kind} {name}"));
             let whom = [named("owner", &access.owner), named("group", &access.group)].into_iter().flatten();
             let whom = whom.collect::<Vec<_>>().join(" and ");
-            BindError::Access(path.to_owned(), format!("cannot be given to {whom}: {error}"))
+            BindError::Access(path.to_owned(), format!("cannot be given to {whom}: {}; {CURE}", config::reason(&error)))
         })?;
     }
     std::fs::set_permissions(path, Permissions::from_mode(access.mode))

@@ -36,7 +36,7 @@ const ROUNDS: usize = 5;
 const WORKERS: usize = 8;
 
 fn main() {
-    portolan::limits::raise_descriptors();
+    portolan::descriptors::raise();
     // cargo adds `--bench`.
     let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -59,7 +59,7 @@ fn table(relays: usize) {
         rounds.sort_by_key(Cost::rss);
         let each = |kib: usize| kib as f64 / relays as f64;
         let [least, .., most] = &rounds[..] else { panic!("two rounds at least") };
-        let median = &rounds[rounds.len() / 2];
+        let Some(median) = rounds.get(rounds.len() / 2) else { panic!("two rounds at least") };
         println!(
             "| {upstream} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} |",
             each(median.rss()),

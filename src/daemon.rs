@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use crate::admit::Admission;
 use crate::config::{Config, DialConfig, Problems};
+use crate::descriptors;
 use crate::drain::Drain;
-use crate::limits;
 use crate::listen::{BindError, Doors, Inherited, Prepared, socket_path};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
@@ -46,7 +46,7 @@ impl Daemon {
     pub fn new(loaded: Loaded) -> Self {
         let Loaded { config, snapshot } = loaded;
         let drain = Drain::new();
-        let admission = Admission::new(limits::relays(&config.limits), drain.clone());
+        let admission = Admission::new(descriptors::relays(&config.limits), drain.clone());
         Self { snapshot: ArcSwap::from_pointee(snapshot), config: ArcSwap::from_pointee(config), admission, drain }
     }
 
@@ -76,7 +76,7 @@ impl Daemon {
         let Loaded { config, snapshot } = loaded;
         // What is cut down is said once, not at each reload.
         if config.limits.relays != self.config.load().limits.relays {
-            self.admission.set_limit(limits::relays(&config.limits));
+            self.admission.set_limit(descriptors::relays(&config.limits));
         }
         self.config.store(Arc::new(config));
         self.snapshot.swap(Arc::new(snapshot))
@@ -93,7 +93,7 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let Some(loaded) = loaded else { return Err(StartError::Files(problems)) };
     let log = Log::start(&loaded.config.log);
     load::log_problems(&problems);
-    limits::raise_descriptors();
+    descriptors::raise();
 
     let mut doors = Doors::default();
     let prepared = prepare(&doors, &loaded.config, &mut inherited).map_err(StartError::Bind)?;

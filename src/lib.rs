@@ -37,7 +37,7 @@ pub mod config;
 // The files become a configuration and a snapshot, or a list of everything that is wrong with them.
 pub mod load;
 // What the system lets a process have.
-pub mod limits;
+pub mod descriptors;
 // Notices that a file has changed.
 pub mod watch;
 // The new table is built beside the old one and swapped in one store, or nothing changes.

@@ -1,5 +1,8 @@
 //! Which route is taken, and what happens when it does not lead anywhere.
 
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpStream};
+
 use crate::support::client::{connect, line, upgrade};
 use crate::support::daemon::Daemon;
 use crate::support::node::{DeadPort, FullBacklog, Node};
@@ -20,7 +23,11 @@ fn the_heaviest_route_is_taken_and_equal_weights_keep_the_order_of_the_file() {
 
 #[test]
 fn the_next_route_is_taken_when_the_primary_dies_and_the_primary_again_when_it_is_back() {
-    let (primary, backup) = (Node::named("primary"), Node::named("backup"));
+    // At an address where nobody else takes the port while the primary is down.
+    let greet =
+        |name: &'static str| move |mut stream: TcpStream| stream.write_all(format!("{name}\n").as_bytes()).unwrap();
+    let primary = Node::at((Ipv4Addr::new(127, 83, 0, 1), 0).into(), greet("primary"));
+    let backup = Node::named("backup");
     let daemon = Daemon::start(&(backup.route("db", "weight = 1") + &primary.route("^db", "weight = 2")));
     let reached = || line(&mut connect(&daemon.socket(), "db@x"));
     assert_eq!(reached(), "primary");
@@ -29,10 +36,7 @@ fn the_next_route_is_taken_when_the_primary_dies_and_the_primary_again_when_it_i
     assert_eq!(reached(), "backup");
     let closed = daemon.wait_after(0, "relay closed");
     assert_eq!(closed["attempts"], 1);
-    let _primary = Node::at(address, |mut stream| {
-        use std::io::Write;
-        stream.write_all(b"primary again\n").unwrap();
-    });
+    let _primary = Node::at(address, greet("primary again"));
     assert_eq!(reached(), "primary again");
 }
 

@@ -12,8 +12,9 @@ use std::sync::Barrier;
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::support::certs::Authority;
 use crate::support::client::{connect, line};
-use crate::support::daemon::{Daemon, Folder, PORTOLAN, Running, fails_to_start, launch, run_by};
+use crate::support::daemon::{Daemon, Folder, PORTOLAN, Running, fails_to_start, launch, run_by, text};
 use crate::support::node::Node;
 
 const ROUTE: &str = "[[route]]\nmatch = '^db@'\nhost = \"127.0.0.1\"\nport = 1\n";
@@ -398,4 +399,31 @@ fn every_forward_that_cannot_be_bound_is_named_and_nothing_is_left_behind() {
     });
     assert_eq!(fails_to_start(run(&folder)), said.concat());
     assert!(!folder.socket().exists());
+}
+
+#[test]
+fn a_key_that_may_not_be_read_is_named_with_the_place_that_names_it() {
+    let folder = Folder::new(&format!("{ROUTE}tls = {{ cert = 'us.pem', key = 'us.key' }}\n"), "");
+    let us = Authority::new("ours").client("us");
+    folder.write("us.pem", &us.cert);
+    folder.write("us.key", &us.key);
+    fs::set_permissions(folder.path("us.key"), fs::Permissions::from_mode(0o000)).unwrap();
+    let check = folder.command(&["check", "routes.toml"]);
+    let Some(mut check) = unprivileged("a_key_that_may_not_be_read", &folder, check) else { return };
+    let output = check.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        "\
+error: `us.key` may not be read by the user that portolan runs as: permission denied
+ --> routes.toml:5:32
+  |
+5 | tls = { cert = 'us.pem', key = 'us.key' }
+  |                                ^^^^^^^^
+  |
+  = help: put it right, or name another file
+
+1 error
+"
+    );
 }

@@ -154,7 +154,10 @@ impl OpenDoor {
         if self.place != forward.listen
             && let ForwardAddress::Unix(path, access) = &forward.listen
         {
-            if let Err(error) = unix::set_access(path, access) {
+            // The access of an inherited socket is the service manager's.
+            if self.bound.is_some()
+                && let Err(error) = unix::set_access(path, access)
+            {
                 warn!(%error, "a forward's socket keeps its old access");
             }
             self.place = forward.listen.clone();

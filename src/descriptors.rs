@@ -11,7 +11,7 @@ const RESERVED: u64 = 64;
 const PER_RELAY: u64 = 2;
 
 /// Raises the soft limit of descriptors to the hard limit, as nothing here uses select(2).
-pub fn raise_descriptors() {
+pub fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
         return;

@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::support::HANG;
 use crate::support::client::{ask, connect, line, open, upgrade};
 use crate::support::daemon::{Daemon, Folder, run_by};
@@ -170,4 +172,24 @@ fn a_relay_with_one_side_ended_and_the_other_silent_is_ended() {
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     // EPIPE is what Linux makes of a reset that comes after an end; without the reset, the first byte would be taken.
     assert_eq!(node_side.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn those_who_are_slow_with_their_heads_do_not_hold_up_a_forward() {
+    const HEADS: usize = 4096;
+    portolan::descriptors::raise();
+    if getrlimit(Resource::Nofile).current.is_some_and(|limit| limit < 12_000) {
+        eprintln!("those_who_are_slow_with_their_heads: skipped: it takes 12,000 descriptors");
+        return;
+    }
+    let node = Node::named("db");
+    let daemon = Daemon::start_with(&node.route("db", ""), &format!("{FORWARD}[dial]\nestablish = \"1h\"\n"));
+    let forward = daemon.forward();
+    // One more than may be read at once stays in the backlog.
+    let mut silent: Vec<_> = (0..=HEADS).map(|_| open(&daemon.socket())).collect();
+    for _ in 0..3 {
+        assert_eq!(line(&mut tcp(&forward)), "db");
+    }
+    silent.clear();
+    assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "db");
 }

@@ -51,5 +51,5 @@ pub use socket::Scope;
 pub use source::Position;
 
 pub(crate) use problem::plural;
-pub(crate) use read::reason;
+pub(crate) use read::{Stamp, reason};
 pub(crate) use render::visible;

@@ -81,16 +81,18 @@ fn steady(mut read: impl FnMut() -> Result<Option<Vec<u8>>, ReadError>) -> Resul
 }
 
 /// What differs when a file was written or replaced.
-#[derive(PartialEq, Eq)]
-struct Stamp {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
     file: (u64, u64),
     size: u64,
+    /// When its content changed, with nanoseconds.
     written: (i64, i64),
+    /// When it changed itself.
     changed: (i64, i64),
 }
 
 impl Stamp {
-    fn of(file: &Metadata) -> Self {
+    pub(crate) fn of(file: &Metadata) -> Self {
         Self {
             file: (file.dev(), file.ino()),
             size: file.size(),

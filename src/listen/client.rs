@@ -40,8 +40,8 @@ impl Client {
     const READ: usize = 4096;
 
     /// A client that was accepted at a door; in a box, because its task outlives it by the length of a relay.
-    pub fn new(stream: Stream, door: Door, head: HeadSlot) -> Box<Self> {
-        Box::new(Self { stream, door, head: Some(head), form: None, node: None })
+    pub fn new(stream: Stream, door: Door, head: Option<HeadSlot>) -> Box<Self> {
+        Box::new(Self { stream, door, head, form: None, node: None })
     }
 
     /// The node that it asks for, once that is known.

@@ -22,6 +22,7 @@ pub use client::Client;
 pub use doors::{Doors, Prepared, socket_path};
 pub use inherited::Inherited;
 
+use crate::admit::HeadSlot;
 use crate::config::reason;
 use crate::daemon::Daemon;
 use crate::node::NodeName;
@@ -156,7 +157,7 @@ async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<
     };
     let mut pause = Pause::default();
     while !shut.is_cancelled() {
-        let slot = daemon.admission.head_slot().await;
+        let slot = head_slot(&daemon, &door).await;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shut.cancelled() => break,
@@ -180,10 +181,16 @@ async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<
     }
     // A bound, for a TCP door whose clients never stop coming.
     for _ in 0..if listener.inherited { 0 } else { BACKLOG } {
-        let slot = daemon.admission.head_slot().await;
+        let slot = head_slot(&daemon, &door).await;
         let Some(stream) = listener.accept_now() else { break };
         serve(stream, slot);
     }
+}
+
+/// A place to read a head in; a forward's clients have none, and do not wait behind those who are slow with theirs.
+async fn head_slot(daemon: &Daemon, door: &ArcSwap<Door>) -> Option<HeadSlot> {
+    let has_head = matches!(**door.load(), Door::Socket);
+    if has_head { Some(daemon.admission.head_slot().await) } else { None }
 }
 
 fn remedy(error: &io::Error) -> &'static str {

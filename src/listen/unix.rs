@@ -149,7 +149,10 @@ impl Drop for Bound {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
+
+    use socket2::SockRef;
 
     use super::*;
 
@@ -173,7 +176,9 @@ mod tests {
     fn a_dead_socket_is_replaced() {
         let folder = folder();
         let path = folder.path().join("portolan.sock");
-        drop(UnixListener::bind(&path).unwrap());
+        // Another test's child has our descriptors until it is another program, so that a drop alone kills nothing.
+        let dead = UnixListener::bind(&path).unwrap();
+        SockRef::from(&dead).shutdown(Shutdown::Both).unwrap();
         assert!(path.exists());
         assert!(bind(&path, &SocketAccess::default()).is_ok());
     }
@@ -181,17 +186,20 @@ mod tests {
     #[test]
     fn a_live_socket_is_left_alone_and_its_holder_is_told() {
         let folder = folder();
-        let path = folder.path().join("portolan.sock");
-        let expected = format!(
-            "{} is in use by process {}; stop that process, or give this daemon another path",
-            path.display(),
-            std::process::id()
-        );
-        let strange = UnixListener::bind(&path).unwrap();
-        assert_eq!(bind(&path, &SocketAccess::default()).unwrap_err().to_string(), expected);
-        drop(strange);
-        let _ours = bind(&path, &SocketAccess::default()).unwrap();
-        assert_eq!(bind(&path, &SocketAccess::default()).unwrap_err().to_string(), expected);
+        for (name, is_ours) in [("strange.sock", false), ("ours.sock", true)] {
+            let path = folder.path().join(name);
+            let _listener = if is_ours {
+                bind(&path, &SocketAccess::default()).map(|(listener, bound)| (listener, Some(bound))).unwrap()
+            } else {
+                (UnixListener::bind(&path).unwrap(), None)
+            };
+            let expected = format!(
+                "{} is in use by process {}; stop that process, or give this daemon another path",
+                path.display(),
+                std::process::id()
+            );
+            assert_eq!(bind(&path, &SocketAccess::default()).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a client is told, as bytes: that it is connected, or why not.
 
 use super::field::string;
-use super::{BadHead, Form, Problem, UPGRADE_PROTOCOL};
+use super::{Form, Problem, UPGRADE_PROTOCOL};
 use crate::close::Refused;
 use crate::node::NodeName;
 use crate::route::Route;
@@ -16,7 +16,8 @@ pub fn established(form: Form, route: &Route, address: &str) -> Vec<u8> {
         }
         // No Content-Length (RFC 9110, section 9.3.6).
         Form::Connect => "200 OK".to_owned(),
-        Form::Socks5 => return socks5_reply(0),
+        // A client that is connected has had its greeting answered.
+        Form::Socks5 | Form::Socks5Greeting => return socks5_reply(0),
         Form::Forward => return Vec::new(),
     };
     let (next_hop, pattern) = (string(address), string(route.pattern.as_str()));
@@ -29,8 +30,8 @@ pub fn established(form: Form, route: &Route, address: &str) -> Vec<u8> {
 pub fn refused(form: Form, node: Option<&NodeName>, refused: &Refused) -> Vec<u8> {
     match (form, refused) {
         (_, Refused::ClientGone) | (Form::Forward, _) => Vec::new(),
-        // No request has been read yet: this answers the greeting (RFC 1928, section 3).
-        (Form::Socks5, Refused::BadHead(BadHead::SocksMethod)) => vec![super::socks5::VERSION, 0xff],
+        // No method is acceptable (RFC 1928, section 3): a reply of section 6 would read as a method.
+        (Form::Socks5Greeting, _) => vec![super::socks5::VERSION, 0xff],
         (Form::Socks5, _) => socks5_reply(refused.outcome().socks5),
         (Form::Upgrade | Form::Connect, _) => http_problem(node, refused),
     }
@@ -86,6 +87,7 @@ mod tests {
     use super::*;
     use crate::close::tests::attempt;
     use crate::dial::{DialError, Stage};
+    use crate::request::BadHead;
 
     fn text(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()
@@ -148,7 +150,10 @@ mod tests {
     #[test]
     fn socks5_clients_get_a_reply_or_a_refused_method() {
         let bad = |bad| refused(Form::Socks5, None, &Refused::BadHead(bad));
-        assert_eq!(bad(BadHead::SocksMethod), [5, 0xff]);
+        let greeting = |refusal| refused(Form::Socks5Greeting, None, &refusal);
+        assert_eq!(greeting(Refused::BadHead(BadHead::SocksMethod)), [5, 0xff]);
+        assert_eq!(greeting(Refused::Draining), [5, 0xff]);
+        assert!(greeting(Refused::ClientGone).is_empty());
         assert_eq!(bad(BadHead::SocksCommand(2)), [5, 7, 0, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bad(BadHead::SocksAddressType(9)).get(1), Some(&8));
         assert_eq!(bad(BadHead::TooSlow).get(1), Some(&1));

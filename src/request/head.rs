@@ -73,7 +73,8 @@ impl HeadReader {
     /// The forms of HTTP are answered alike, and so is what is neither HTTP nor SOCKS5.
     pub fn form(&self) -> Option<Form> {
         match self.reading {
-            Reading::Greeting | Reading::Socks5Request => Some(Form::Socks5),
+            Reading::Greeting => Some(Form::Socks5Greeting),
+            Reading::Socks5Request => Some(Form::Socks5),
             Reading::FirstByte | Reading::Http { .. } => match self.held.first()? {
                 b'C' => Some(Form::Connect),
                 _ => Some(Form::Upgrade),
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_form_is_known_by_the_first_byte() {
-        for (first, form) in [(b"G", Form::Upgrade), (b"C", Form::Connect), (b"\x05", Form::Socks5)] {
+        for (first, form) in [(b"G", Form::Upgrade), (b"C", Form::Connect), (b"\x05", Form::Socks5Greeting)] {
             let mut reader = HeadReader::new();
             assert_eq!(reader.form(), None);
             assert_eq!(reader.advance(first), Ok(Step::More));

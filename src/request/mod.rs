@@ -45,6 +45,8 @@ pub enum Form {
     Connect,
     /// SOCKS5 (RFC 1928).
     Socks5,
+    /// SOCKS5 whose greeting is not answered yet: only a method can be told, or that none will do.
+    Socks5Greeting,
     /// A forward: no head is read and no answer is given.
     Forward,
 }

@@ -49,11 +49,6 @@ impl Plan {
     pub fn is_unmatched(&self) -> bool {
         self.current.is_none()
     }
-
-    fn candidate(&self, route: &Arc<Route>, upstream: &Upstream) -> Candidate {
-        let trust = route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy));
-        Candidate { route: Arc::clone(route), upstream: upstream.clone(), trust: trust.cloned() }
-    }
 }
 
 impl Iterator for Plan {
@@ -65,8 +60,8 @@ impl Iterator for Plan {
                 && let Some(upstream) = route.upstreams.get(*next)
             {
                 *next += 1;
-                let (route, upstream) = (Arc::clone(route), upstream.clone());
-                return Some(self.candidate(&route, &upstream));
+                let trust = route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy)).cloned();
+                return Some(Candidate { route: Arc::clone(route), upstream: upstream.clone(), trust });
             }
             let (position, route) = self.snapshot.table.find(&self.node, self.position)?;
             self.current = Some((Arc::clone(route), 0));

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::dial::{self, Attempt, DialError, Stage};
 use crate::node::NodeName;
 use crate::request::BadHead;
-use crate::route::Route;
+use crate::route::{Route, Row};
 
 /// Why a request was answered with an error.
 #[derive(Debug, Clone)]
@@ -162,7 +162,7 @@ pub struct Facts {
     /// The node that was asked for.
     pub node: NodeName,
     /// The route that led to it.
-    pub route: Arc<Route>,
+    pub route: Arc<Row<Route>>,
     /// The address that was dialed.
     pub address: SocketAddr,
     /// How many attempts it took, the last one included.
@@ -279,26 +279,15 @@ impl End {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
     use super::*;
-    use crate::route::{Host, Origin, Pattern, Route, Upstream};
+    use crate::route::{Host, Upstream, testing};
 
     /// A failed attempt of 12 ms for a route with this pattern.
     pub(crate) fn attempt(pattern: &str, address: &str, stage: Stage, error: DialError) -> Attempt {
-        let route = Route {
-            pattern: Pattern::parse(pattern).unwrap(),
-            weight: 100,
-            upstreams: vec![Upstream { host: Host::Name("h".into()), port: 1 }],
-            tls: None,
-            connect_timeout: None,
-            is_final: false,
-            name: None,
-            description: None,
-            origin: Origin { file: Arc::from(Path::new("routes.toml")), line: 1 },
-        };
-        Attempt { route: Arc::new(route), address: address.into(), stage, error, took: Duration::from_millis(12) }
+        let host = Host::Name("h".into());
+        let route = Route { upstreams: vec![Upstream { host, port: 1 }], ..testing::route(pattern, 100) };
+        let route = testing::row(route);
+        Attempt { route, address: address.into(), stage, error, took: Duration::from_millis(12) }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::dial::{Trust, Trusts};
 use crate::node::NodeName;
-use crate::route::{Route, RouteTable, Upstream};
+use crate::route::{Rank, Route, RouteTable, Row, Upstream};
 
 /// What a request sees of the configuration: one table, whole, however often it is swapped meanwhile.
 #[derive(Debug)]
@@ -23,16 +23,16 @@ pub struct Plan {
     snapshot: Arc<Snapshot>,
     node: NodeName,
     /// The route in hand and the next of its upstreams.
-    current: Option<(Arc<Route>, usize)>,
-    /// Where the search of the table goes on.
-    position: usize,
+    current: Option<(Arc<Row<Route>>, usize)>,
+    /// Behind which of the table's entries the search goes on.
+    after: Option<Rank>,
 }
 
 /// A route and one of its upstreams, chosen for this request and not yet tried.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The route.
-    pub route: Arc<Route>,
+    pub route: Arc<Row<Route>>,
     /// Where it leads.
     pub upstream: Upstream,
     /// What the route's TLS trusts, if it has TLS.
@@ -42,7 +42,7 @@ pub struct Candidate {
 impl Plan {
     /// A plan that has not searched yet.
     pub fn new(snapshot: Arc<Snapshot>, node: NodeName) -> Self {
-        Self { snapshot, node, current: None, position: 0 }
+        Self { snapshot, node, current: None, after: None }
     }
 
     /// Whether nothing has matched so far; after the last candidate: whether nothing matched anywhere.
@@ -63,9 +63,9 @@ impl Iterator for Plan {
                 let trust = route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy)).cloned();
                 return Some(Candidate { route: Arc::clone(route), upstream: upstream.clone(), trust });
             }
-            let (position, route) = self.snapshot.table.find(&self.node, self.position)?;
+            let route = self.snapshot.table.find(&self.node, self.after)?;
+            self.after = Some(route.rank());
             self.current = Some((Arc::clone(route), 0));
-            self.position = position + 1;
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Reads the files again: the new table is built beside the old one and swapped in one store, or nothing changes.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::listen::{Doors, Inherited};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
-use crate::route::{Route, RouteTable};
+use crate::route::{Entry, RouteTable};
 use crate::systemd;
 use crate::watch::{Print, Watch};
 
@@ -178,15 +177,16 @@ struct Changes {
 
 impl Changes {
     fn between(old: &RouteTable, new: &RouteTable) -> Self {
-        let mut gone: HashMap<&str, &Route> = old.iter().map(|route| (route.pattern.as_str(), &**route)).collect();
-        let mut changes = Self::default();
+        let mut changes = Self { removed: old.len(), ..Self::default() };
         for route in new.iter() {
-            match gone.remove(route.pattern.as_str()) {
+            match old.get(route.key()) {
                 None => changes.added += 1,
-                Some(before) => changes.changed += usize::from(!route.means_the_same(before)),
+                Some(before) => {
+                    changes.removed -= 1;
+                    changes.changed += usize::from(!route.means_the_same(before));
+                }
             }
         }
-        changes.removed = gone.len();
         changes
     }
 }
@@ -199,20 +199,22 @@ impl fmt::Display for Changes {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::route::Origin;
     use crate::route::testing::route;
 
     fn table(routes: &[(&str, i64)]) -> RouteTable {
-        RouteTable::new(routes.iter().map(|(pattern, weight)| Arc::new(route(pattern, *weight))).collect()).unwrap()
+        RouteTable::from_entries(routes.iter().map(|(pattern, weight)| route(pattern, *weight)).collect()).unwrap()
     }
 
     #[test]
     fn changes_are_counted_by_pattern() {
         let old = table(&[("a", 1), ("b", 1), ("c", 1)]);
         let mut moved = route("a", 1);
-        moved.origin.line = 99;
-        let new = [Arc::new(moved), Arc::new(route("b", 2)), Arc::new(route("d", 1)), Arc::new(route("e", 1))];
-        let new = RouteTable::new(new.to_vec()).unwrap();
+        moved.origin = Origin::File { file: Path::new("routes.toml").into(), line: 99 };
+        let new = RouteTable::from_entries(vec![moved, route("b", 2), route("d", 1), route("e", 1)]).unwrap();
         let changes = Changes::between(&old, &new);
         assert_eq!(changes.to_string(), "+2 -1 ~1", "a route that only moved in its file has not changed");
         assert_eq!(Changes::between(&old, &old), Changes::default());

@@ -53,16 +53,16 @@ fn json_has_exactly_these_fields() {
         json!({
             "node": "prod-db@x",
             "routes": [
-                {"match": "db@", "weight": 2000, "file": "routes.toml", "line": 7, "hosts": ["db.example:1"],
-                 "tls": true, "name": "primary", "final": true},
-                {"match": "^prod-", "weight": 100, "file": "routes.toml", "line": 2,
-                 "hosts": ["10.0.1.50:4370", "[fd00::1]:4371"], "tls": false, "name": null, "final": false},
-                {"match": "^prod", "weight": 100, "file": "routes.toml", "line": 15, "hosts": ["equal.weight:1"],
-                 "tls": false, "name": null, "final": false},
+                {"match": "db@", "weight": 2000, "host": ["db.example:1"], "tls": true, "final": true,
+                 "name": "primary", "source": {"file": "routes.toml", "line": 7}},
+                {"match": "^prod-", "weight": 100, "host": ["10.0.1.50:4370", "[fd00::1]:4371"],
+                 "source": {"file": "routes.toml", "line": 2}},
+                {"match": "^prod", "weight": 100, "host": ["equal.weight:1"],
+                 "source": {"file": "routes.toml", "line": 15}},
             ],
-            "proxy_routes": [],
+            "removed": [],
         }),
-        json!({"node": "none", "routes": [], "proxy_routes": []}),
+        json!({"node": "none", "routes": [], "removed": []}),
     ];
     assert_eq!(answers, expected);
 }

@@ -1,15 +1,15 @@
 //! `portolan lookup`: which routes match a node, in the order in which they would be tried. Nothing is dialed and no
 //! certificate is opened.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::Exit;
 use super::console::Console;
-use super::view::RouteView;
+use super::view::write_routes;
+use crate::admin::view::{LookupView, RouteView};
 use crate::config::{Problems, Scope, find_config, load_config, load_routes, visible};
 use crate::node::{BadNodeName, NodeName};
 use crate::route::RouteTable;
@@ -96,46 +96,20 @@ fn answer(
             return Ok(false);
         }
     };
-    let routes: Vec<_> = table.routes_for(&node).map(|route| RouteView::of(route)).collect();
+    let routes: Vec<_> = table.routes_for(&node).into_iter().flatten().map(|route| RouteView::of(route)).collect();
     let found = !routes.is_empty();
-    let answer = Answer { node: node.as_str(), routes, proxy_routes: [] };
+    let answer = LookupView { node: node.as_str().to_owned(), routes, removed: Vec::new() };
     if json {
         serde_json::to_writer(&mut *console.out, &answer)?;
         writeln!(console.out)?;
     } else {
-        answer.write_text(console.out)?;
+        writeln!(console.out, "{}", visible(node.as_str()))?;
+        if answer.routes.is_empty() {
+            writeln!(console.out, "  no route")?;
+        }
+        write_routes(&answer.routes, console.out)?;
     }
     Ok(found)
-}
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    node: &'a str,
-    routes: Vec<RouteView<'a>>,
-    proxy_routes: [(); 0],
-}
-
-impl Answer<'_> {
-    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{}", visible(self.node))?;
-        if self.routes.is_empty() {
-            writeln!(out, "  no route")?;
-        }
-        let rows: Vec<[String; 6]> = self.routes.iter().map(|r| r.cells().map(|c| visible(&c).into_owned())).collect();
-        let mut widths = [0; 6];
-        for row in &rows {
-            widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
-        }
-        for row in &rows {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(widths).enumerate().filter(|(_, (_, width))| *width > 0) {
-                // Weights are numbers and stand to the right.
-                line += &if column == 0 { format!("  {cell:>width$}") } else { format!("  {cell:width$}") };
-            }
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -188,9 +162,9 @@ none
     #[test]
     fn json_is_one_object_a_line() {
         let ran = lookup(&["db@x", "none"], true, b"");
-        let expected = "{\"node\":\"db@x\",\"routes\":[{\"match\":\"db@\",\"weight\":2000,\"file\":\"r\",\"line\":7,\
-                        \"hosts\":[\"db.example:1\"],\"tls\":true,\"name\":\"primary\",\"final\":true}],\
-                        \"proxy_routes\":[]}\n{\"node\":\"none\",\"routes\":[],\"proxy_routes\":[]}\n";
+        let expected = "{\"node\":\"db@x\",\"routes\":[{\"match\":\"db@\",\"weight\":2000,\"host\":[\"db.example:1\"],\
+                        \"tls\":true,\"final\":true,\"name\":\"primary\",\"source\":{\"file\":\"r\",\"line\":7}}],\
+                        \"removed\":[]}\n{\"node\":\"none\",\"routes\":[],\"removed\":[]}\n";
         assert_eq!((ran.exit, ran.out.as_str()), (Exit::Problems, expected));
     }
 

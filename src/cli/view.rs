@@ -1,52 +1,42 @@
-//! What the commands show of a route.
+//! How the commands show routes to people.
 
-use std::borrow::Cow;
+use std::io::{self, Write};
 
-use serde::Serialize;
+use crate::admin::view::{RouteView, SourceView, TlsSpec};
+use crate::config::visible;
 
-use crate::route::Route;
-
-/// A route in JSON.
-#[derive(Debug, Serialize)]
-pub(super) struct RouteView<'a> {
-    #[serde(rename = "match")]
-    pattern: &'a str,
-    weight: i64,
-    file: Cow<'a, str>,
-    line: u32,
-    /// Each as `host:port`.
-    hosts: Vec<String>,
-    tls: bool,
-    name: Option<&'a str>,
-    #[serde(rename = "final")]
-    is_final: bool,
+/// Writes routes in columns: weight, pattern, hosts, what is special, source and name.
+pub(super) fn write_routes(routes: &[RouteView], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = routes.iter().map(|route| cells(route).map(|cell| visible(&cell).into_owned())).collect();
+    let mut widths = [0; 6];
+    for row in &rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+    }
+    for row in &rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate().filter(|(_, (_, width))| *width > 0) {
+            // Weights are numbers and stand to the right.
+            line += &if column == 0 { format!("  {cell:>width$}") } else { format!("  {cell:width$}") };
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
 }
 
-impl<'a> RouteView<'a> {
-    pub(super) fn of(route: &'a Route) -> Self {
-        Self {
-            pattern: route.pattern.as_str(),
-            weight: route.weight,
-            file: route.origin.file.to_string_lossy(),
-            line: route.origin.line,
-            hosts: route.upstreams.iter().map(ToString::to_string).collect(),
-            tls: route.tls.is_some(),
-            name: route.name.as_deref(),
-            is_final: route.is_final,
-        }
-    }
-
-    /// Weight, pattern, hosts, what is special, place and name, for one line of a table.
-    pub(super) fn cells(&self) -> [String; 6] {
-        let marks: Vec<&str> =
-            [(self.tls, "tls"), (self.is_final, "final")].iter().filter(|m| m.0).map(|m| m.1).collect();
-        [
-            self.weight.to_string(),
-            self.pattern.to_owned(),
-            self.hosts.join(", "),
-            marks.join(", "),
-            format!("{}:{}", self.file, self.line),
-            self.name.unwrap_or_default().to_owned(),
-        ]
-    }
+fn cells(route: &RouteView) -> [String; 6] {
+    let spec = &route.spec;
+    let marks = [(spec.tls != TlsSpec::Switch(false), "tls"), (spec.is_final, "final")];
+    let marks: Vec<&str> = marks.iter().filter(|mark| mark.0).map(|mark| mark.1).collect();
+    let source = match &route.source {
+        SourceView::File { file, line } => format!("{file}:{line}"),
+        SourceView::Edit { edit } => format!("edit of {edit}"),
+    };
+    [
+        spec.weight.to_string(),
+        spec.pattern.clone(),
+        spec.host.join(", "),
+        marks.join(", "),
+        source,
+        spec.name.clone().unwrap_or_default(),
+    ]
 }

@@ -13,22 +13,21 @@ use super::problem::{Problem, Problems};
 use super::routes_file::DIALING;
 use super::section::{Keys, Section, brief, later};
 use super::settings::{
-    Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel, SocketAccess,
-    SocketConfig,
+    AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
+    SocketAccess, SocketConfig,
 };
 use super::socket::{Scope, access, same_path, socket_path};
 use super::source::Source;
 
 pub(super) const KEYS: Keys = Keys {
     heading: "",
-    known: &["routes", "socket", "admin", "forward", "dial", "limits", "log"],
-    later: &["state", "node", "discovery", "resolver", "gateway"],
+    known: &["routes", "state", "socket", "admin", "forward", "dial", "limits", "log"],
+    later: &["node", "discovery", "resolver", "gateway"],
 };
 
 pub(super) const SOCKET_KEYS: Keys =
     Keys { heading: "[socket]", known: &["path", "mode", "owner", "group"], later: &["allow"] };
 
-/// The keys of a table that the admin API will use; they are checked, so that a file that has them can be kept.
 pub(super) const ADMIN_KEYS: Keys = Keys { heading: "[admin]", known: &["path", "mode", "owner", "group"], later: &[] };
 
 pub(super) const DIAL_KEYS: Keys =
@@ -62,7 +61,7 @@ const FORMATS: [(&str, LogFormat); 4] = [
 pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Problems) -> Config {
     walk(source, &KEYS, problems, |root| {
         let (socket, path_of_socket) = socket(root, scope);
-        let path_of_admin = admin(root, scope);
+        let (admin, path_of_admin) = admin(root, scope);
         let forwards: Vec<_> =
             root.sections("forward", &forward::KEYS).iter().filter_map(|section| forward(section, scope)).collect();
         check_addresses(root, path_of_socket.into_iter().chain(path_of_admin).collect(), &forwards);
@@ -70,6 +69,8 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
             path: Arc::clone(source.path()),
             routes: routes(root),
             socket,
+            admin,
+            state: root.path("state").map(Spanned::into_inner),
             forwards: forwards.into_iter().map(Spanned::into_inner).collect(),
             dial: dial(root),
             limits: limits(root),
@@ -111,10 +112,14 @@ fn socket(root: &Section<'_>, scope: Scope) -> (SocketConfig, Option<Spanned<Pat
     (SocketConfig { path: path.as_ref().map(|path| path.get_ref().clone()), access }, path)
 }
 
-fn admin(root: &Section<'_>, scope: Scope) -> Option<Spanned<PathBuf>> {
-    let section = root.section("admin", &ADMIN_KEYS)?;
-    access(&section, scope, SocketAccess::default());
-    bound(&section)
+fn admin(root: &Section<'_>, scope: Scope) -> (AdminConfig, Option<Spanned<PathBuf>>) {
+    let default = SocketAccess { mode: 0o600, ..SocketAccess::default() };
+    let Some(section) = root.section("admin", &ADMIN_KEYS) else {
+        return (AdminConfig { path: None, access: default }, None);
+    };
+    let path = bound(&section);
+    let access = access(&section, scope, default);
+    (AdminConfig { path: path.as_ref().map(|path| path.get_ref().clone()), access }, path)
 }
 
 fn bound(section: &Section<'_>) -> Option<Spanned<PathBuf>> {

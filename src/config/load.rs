@@ -91,14 +91,12 @@ fn routes_of(sources: &[Arc<Source>], trusts: Option<&mut Trusts>, problems: &mu
         files.push(FileCount { file, routes: read.routes.len(), disabled: read.disabled });
         all.extend(read.routes);
     }
-    let table = RouteTable::new(all.iter().map(|(route, _)| Arc::clone(route)).collect());
-    if table.is_err() {
-        report_taken(&all, problems);
-    }
+    report_taken(&all, problems);
+    let table = RouteTable::from_entries(all.into_iter().map(|(route, _)| route).collect());
     Some(LoadedRoutes { table: table.ok()?, files })
 }
 
-fn report_taken(routes: &[(Arc<Route>, Place)], problems: &mut Problems) {
+fn report_taken(routes: &[(Route, Place)], problems: &mut Problems) {
     let mut first_places: HashMap<&str, &Place> = HashMap::with_capacity(routes.len());
     for (route, place) in routes {
         let pattern = route.pattern.as_str();

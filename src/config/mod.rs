@@ -44,8 +44,8 @@ pub use owner::{UnknownOwner, resolve_group, resolve_user};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use routes_file::{Kind, kind_of};
 pub use settings::{
-    Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel, SocketAccess,
-    SocketConfig,
+    AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
+    SocketAccess, SocketConfig,
 };
 pub use socket::Scope;
 pub use source::Position;

@@ -81,7 +81,7 @@ pub fn kind_of(path: &Path) -> Kind {
 /// What a routes file holds.
 pub(super) struct RoutesFile {
     /// The routes that are not disabled, each with the place of its pattern.
-    pub(super) routes: Vec<(Arc<Route>, Place)>,
+    pub(super) routes: Vec<(Route, Place)>,
     /// How many are disabled.
     pub(super) disabled: usize,
 }
@@ -102,7 +102,7 @@ pub(super) fn read_routes(source: &Arc<Source>, policies: &mut Policies<'_>, pro
             if section.boolean("disabled").unwrap_or(false) {
                 disabled += 1;
             } else if let Some((route, span)) = route {
-                routes.push((Arc::new(route), section.document().place(span)));
+                routes.push((route, section.document().place(span)));
             }
         }
         RoutesFile { routes, disabled }
@@ -130,7 +130,7 @@ fn route(section: &Section<'_>, file: &Arc<Path>, policies: &mut Policies<'_>) -
 
     let span = text?.span();
     let line = section.document().source().line_number(span.start);
-    let origin = Origin { file: Arc::clone(file), line };
+    let origin = Origin::File { file: Arc::clone(file), line };
     let upstreams = upstreams?;
     let route =
         Route { pattern: pattern?, weight, upstreams, tls, connect_timeout, is_final, name, description, origin };

@@ -17,6 +17,11 @@ pub struct Config {
     pub routes: Vec<PathBuf>,
     /// The socket that clients ask on.
     pub socket: SocketConfig,
+    /// The socket of the admin API.
+    pub admin: AdminConfig,
+    /// Where edits at run time are kept; `None`: the first that there is of `$STATE_DIRECTORY` and the folder
+    /// `portolan.state` beside the file.
+    pub state: Option<PathBuf>,
     /// Doors without a head.
     pub forwards: Vec<ForwardConfig>,
     /// How upstreams are dialed.
@@ -34,6 +39,15 @@ pub struct SocketConfig {
     /// `$XDG_RUNTIME_DIR/portolan` and the working folder.
     pub path: Option<PathBuf>,
     /// Who may open it.
+    pub access: SocketAccess,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where the Unix socket is bound; `None`: `admin.sock` beside the main socket.
+    pub path: Option<PathBuf>,
+    /// Who may open it; the mode is 0600 when it is not written.
     pub access: SocketAccess,
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::route::Route;
+use crate::route::{Route, Row};
 
 /// A failed attempt: what the client, the log and the commands show of it.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// The route that it was made for.
-    pub route: Arc<Route>,
+    pub route: Arc<Row<Route>>,
     /// The address that was dialed; while the name lookup lasts, the upstream as it is written.
     pub address: String,
     /// How far it came.

@@ -24,7 +24,7 @@ use crate::close::Refused;
 use crate::config::DialConfig;
 use crate::deadline::Deadline;
 use crate::plan::{Candidate, Plan};
-use crate::route::{Host, Route, Upstream};
+use crate::route::{Host, Route, Row, Upstream};
 use crate::stream::Stream;
 
 /// An upstream that is up.
@@ -33,7 +33,7 @@ pub struct Dialed {
     /// The connection, with its TLS handshake done.
     pub stream: Stream,
     /// The route that led there.
-    pub route: Arc<Route>,
+    pub route: Arc<Row<Route>>,
     /// The address at its other end.
     pub address: SocketAddr,
     /// The attempts that failed before it.
@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_that_is_over_is_not_told_as_no_route() {
-        let table = RouteTable::new(vec![Arc::new(route("^db@", 1))]).unwrap();
+        let table = RouteTable::from_entries(vec![route("^db@", 1)]).unwrap();
         let snapshot = Arc::new(Snapshot { generation: 1, table, trusts: Trusts::new(None) });
         let outcome = async |node| {
             let plan = Plan::new(Arc::clone(&snapshot), NodeName::parse(node).unwrap());

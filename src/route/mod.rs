@@ -7,10 +7,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-pub use pattern::{BadPattern, Pattern};
-pub use table::{RouteTable, Taken};
+pub use pattern::{Anchor, BadPattern, Needle, Pattern};
+pub use table::{Entry, NoRoute, Rank, RouteTable, Row, Taken, Unknown};
 
 /// One entry of the table: a pattern, a weight, and how to reach the nodes that match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,18 +50,49 @@ impl Route {
     }
 }
 
-/// The place in a file where an entry begins.
+impl Entry for Route {
+    type Key = str;
+
+    fn key(&self) -> &str {
+        self.pattern.as_str()
+    }
+
+    fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    fn weight(&self) -> i64 {
+        self.weight
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+/// Where an entry comes from.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The file, as the configuration names it.
-    pub file: Arc<Path>,
-    /// The line of the entry's pattern, counted from 1.
-    pub line: u32,
+pub enum Origin {
+    /// A file that the configuration names.
+    File {
+        /// The file, as the configuration names it.
+        file: Arc<Path>,
+        /// The line of the entry's pattern, counted from 1.
+        line: u32,
+    },
+    /// An edit at run time.
+    Edit {
+        /// When it was made.
+        at: SystemTime,
+    },
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        match self {
+            Self::File { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Edit { at } => write!(f, "edit of {}", humantime::format_rfc3339_seconds(*at)),
+        }
     }
 }
 
@@ -136,6 +167,11 @@ pub struct Identity {
 pub(crate) mod testing {
     use super::*;
 
+    /// A route in a table of its own.
+    pub(crate) fn row(route: Route) -> Arc<Row<Route>> {
+        RouteTable::new().add(route).unwrap()
+    }
+
     /// A route to nowhere.
     pub(crate) fn route(pattern: &str, weight: i64) -> Route {
         Route {
@@ -147,7 +183,7 @@ pub(crate) mod testing {
             is_final: false,
             name: None,
             description: None,
-            origin: Origin { file: Path::new("routes.toml").into(), line: 1 },
+            origin: Origin::File { file: Path::new("routes.toml").into(), line: 1 },
         }
     }
 }

@@ -12,6 +12,28 @@ pub struct Pattern {
     regex: Regex,
 }
 
+/// Where in a name a [`Needle`] stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Anchor {
+    /// It is the name.
+    Whole,
+    /// The name begins with it.
+    Start,
+    /// The name ends with it.
+    End,
+    /// It is somewhere in the name.
+    Anywhere,
+}
+
+/// A text that a name must have for a pattern to match it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Needle {
+    /// Where.
+    pub anchor: Anchor,
+    /// At least one byte.
+    pub text: Box<str>,
+}
+
 /// Why a text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -35,6 +57,24 @@ impl Pattern {
     /// Whether the pattern is found anywhere in the name.
     pub fn matches(&self, node: &NodeName) -> bool {
         self.regex.is_match(node.as_str())
+    }
+
+    /// Every name that matches has at least one needle of each of these sets; a set is never empty. Without a set only a
+    /// scan finds the pattern.
+    pub fn requirements(&self) -> Vec<Vec<Needle>> {
+        let Ok(hir) = regex_syntax::parse(self.as_str()) else { return Vec::new() };
+        let literals = |kind| regex_syntax::hir::literal::Extractor::new().kind(kind).extract(&hir);
+        let needles = |seq: regex_syntax::hir::literal::Seq| -> Option<Vec<Needle>> {
+            let literals = seq.literals()?.iter().filter(|literal| !literal.is_empty());
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok().map(String::into_boxed_str);
+            let needles =
+                literals.map(|literal| Some(Needle { anchor: Anchor::Anywhere, text: text(literal.as_bytes())? }));
+            needles
+                .collect::<Option<Vec<_>>>()
+                .filter(|needles| !needles.is_empty() && needles.len() == seq.len().unwrap_or(0))
+        };
+        use regex_syntax::hir::literal::ExtractKind::{Prefix, Suffix};
+        [Prefix, Suffix].into_iter().filter_map(|kind| needles(literals(kind))).collect()
     }
 
     /// The pattern as it was written.

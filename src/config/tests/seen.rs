@@ -219,14 +219,13 @@ error: [[proxy_route]] is not supported yet
 2 errors
 ";
     assert_eq!(said(Kind::Routes, &route("dialect = \"ergo\"\n[[proxy_route]]\nmatch = 'x'")), expected);
-    let text = "routes = ['a/*.toml', 'etcd:fleet']\nstate = 'x'\n[resolver.a]\ntype = 'dns'\n[resolver.b]\n[node]\n\
+    let text = "routes = ['a/*.toml', 'etcd:fleet']\n[resolver.a]\ntype = 'dns'\n[resolver.b]\n[node]\n\
                     [socket]\nallow = {}\n[dial]\nrace_after = '1s'\n";
     let messages = messages(Kind::Daemon, text);
     let what: Vec<_> = messages.iter().filter_map(|m| m.split_once(" is not supported yet")).map(|m| m.0).collect();
     let expected = [
         "a pattern of file names",
         "a table in etcd",
-        "`state`",
         "[resolver.a]",
         "[resolver.b]",
         "[node]",

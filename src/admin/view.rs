@@ -1,0 +1,278 @@
+//! The shapes that the admin API, the commands and the journal share.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Place, Problem, visible};
+use crate::route::{Origin, Route, TlsPolicy};
+
+/// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute or
+/// relative to where portolan runs. What this says, a routes file says in the same words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    /// The pattern, the route's key.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// Strict order, highest first.
+    pub weight: i64,
+    /// Each as `host:port`, an IPv6 address as `[address]:port`.
+    pub host: Vec<String>,
+    /// TLS to the upstream.
+    #[serde(default, skip_serializing_if = "TlsSpec::is_plain")]
+    pub tls: TlsSpec,
+    /// A duration such as `1500ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<String>,
+    /// When it matches, the static routes are all that is tried.
+    #[serde(default, rename = "final", skip_serializing_if = "std::ops::Not::not")]
+    pub is_final: bool,
+    /// A short name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// `tls` of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TlsSpec {
+    /// `false` is plain TCP, `true` the policy without any key.
+    Switch(bool),
+    /// What is trusted.
+    Policy(TlsPolicySpec),
+}
+
+/// The keys of a `tls` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsPolicySpec {
+    /// A path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// A path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<String>,
+    /// A path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// A DNS name or an address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Each in base64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pin_sha256: Vec<String>,
+    /// Neither chain nor name is verified.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_verify: bool,
+}
+
+/// A route of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// What it says.
+    #[serde(flatten)]
+    pub spec: RouteSpec,
+    /// Where it comes from.
+    pub source: SourceView,
+}
+
+/// Where a route comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SourceView {
+    /// A routes file.
+    File {
+        /// The file, as the configuration names it.
+        file: String,
+        /// The line of its pattern, counted from 1.
+        line: u32,
+    },
+    /// An edit at run time.
+    Edit {
+        /// When it was made (RFC 3339, UTC).
+        edit: String,
+    },
+}
+
+/// What a node would get: `portolan lookup` and `GET /v1/lookup`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupView {
+    /// The node.
+    pub node: String,
+    /// The routes that match, in the order in which they are tried.
+    pub routes: Vec<RouteView>,
+    /// The routes of files that match and were removed at run time.
+    pub removed: Vec<RouteView>,
+}
+
+/// A page of the table: `GET /v1/routes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutePage {
+    /// The table that it is of.
+    pub generation: u64,
+    /// Routes, in the order in which they are tried.
+    pub routes: Vec<RouteView>,
+    /// What to ask for the next page with, as `after`; null on the last one.
+    pub next: Option<String>,
+}
+
+/// The table as a whole: `GET /v1/table`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableView {
+    /// Counts the tables that were in force; the first is 1.
+    pub generation: u64,
+    /// Routes in force.
+    pub routes: usize,
+    /// Routes of files that were removed at run time.
+    pub removed: usize,
+    /// Routes in force that were added at run time.
+    pub added: usize,
+    /// What each file gave, in the order of the table.
+    pub files: Vec<FileView>,
+    /// Why the last reload changed nothing, if it did not.
+    pub refused: Option<String>,
+}
+
+/// What a routes file gave to the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileView {
+    /// The file, as the configuration names it.
+    pub file: String,
+    /// Its routes, those removed at run time among them.
+    pub routes: usize,
+    /// Its routes that are disabled.
+    pub disabled: usize,
+}
+
+/// What a reload or an edit changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// The table in force.
+    pub generation: u64,
+    /// How many routes it has.
+    pub routes: usize,
+    /// Routes that are new in it.
+    pub added: usize,
+    /// Routes that are gone.
+    pub removed: usize,
+    /// Routes that say something else than before.
+    pub changed: usize,
+    /// What somebody should look at all the same.
+    pub warnings: Vec<ProblemView>,
+}
+
+/// A live relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayView {
+    /// Its number, for as long as it lives.
+    pub id: u64,
+    /// The node that was asked for.
+    pub node: String,
+    /// The pattern of the route that it was dialed by.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// Where it leads, as `address:port`.
+    pub address: String,
+}
+
+/// A page of the relays: `GET /v1/relays`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayPage {
+    /// Relays, by number.
+    pub relays: Vec<RelayView>,
+    /// What to ask for the next page with, as `after`; null on the last one.
+    pub next: Option<u64>,
+}
+
+/// One thing that a person should change, in what was written: a line of `portolan check --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemView {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The file; null when it concerns none.
+    pub file: Option<String>,
+    /// From 1; null for a whole file.
+    pub line: Option<u32>,
+    /// In characters, from 1; null for a whole file.
+    pub column: Option<u32>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+    /// All of it as a person reads it, with the line and a caret.
+    pub rendered: String,
+}
+
+impl RouteSpec {
+    /// What a route says.
+    pub fn of(route: &Route) -> Self {
+        Self {
+            pattern: route.pattern.as_str().to_owned(),
+            weight: route.weight,
+            host: route.upstreams.iter().map(ToString::to_string).collect(),
+            tls: route.tls.as_deref().map_or(TlsSpec::Switch(false), TlsSpec::of),
+            connect_timeout: route.connect_timeout.map(|time| humantime::format_duration(time).to_string()),
+            is_final: route.is_final,
+            name: route.name.as_deref().map(str::to_owned),
+            description: route.description.as_deref().map(str::to_owned),
+        }
+    }
+}
+
+impl TlsSpec {
+    fn of(policy: &TlsPolicy) -> Self {
+        if *policy == TlsPolicy::default() {
+            return Self::Switch(true);
+        }
+        let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        Self::Policy(TlsPolicySpec {
+            ca: policy.ca.as_deref().map(path),
+            cert: policy.identity.as_ref().map(|identity| path(&identity.cert)),
+            key: policy.identity.as_ref().map(|identity| path(&identity.key)),
+            server_name: policy.server_name.clone(),
+            pin_sha256: policy.pins.iter().map(|pin| STANDARD.encode(pin)).collect(),
+            insecure_skip_verify: policy.insecure_skip_verify,
+        })
+    }
+
+    fn is_plain(&self) -> bool {
+        *self == Self::Switch(false)
+    }
+}
+
+impl Default for TlsSpec {
+    fn default() -> Self {
+        Self::Switch(false)
+    }
+}
+
+impl RouteView {
+    /// A route and where it comes from.
+    pub fn of(route: &Route) -> Self {
+        let source = match &route.origin {
+            Origin::File { file, line } => SourceView::File { file: file.to_string_lossy().into_owned(), line: *line },
+            Origin::Edit { at } => SourceView::Edit { edit: humantime::format_rfc3339_seconds(*at).to_string() },
+        };
+        Self { spec: RouteSpec::of(route), source }
+    }
+}
+
+impl ProblemView {
+    /// A problem, as it is said to a program.
+    pub fn of(problem: &Problem) -> Self {
+        let position = problem.place.as_ref().and_then(Place::position);
+        Self {
+            severity: problem.severity.as_str().to_owned(),
+            file: problem.place.as_ref().map(|place| place.file().to_string_lossy().into_owned()),
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
+            message: visible(&problem.message).into_owned(),
+            help: problem.help.as_deref().map(|help| visible(help).into_owned()),
+            rendered: problem.render(false),
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::listen::{BindError, Doors, Inherited, Prepared, socket_path};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
-use crate::relay::Timeouts;
+use crate::relay::{Register, Timeouts};
 use crate::reload::Reloader;
 use crate::systemd;
 
@@ -26,6 +26,8 @@ pub struct Daemon {
     config: ArcSwap<Config>,
     /// Who may come in.
     pub admission: Admission,
+    /// The relays that are open.
+    pub relays: Register,
     /// How far the daemon is on its way out.
     pub drain: Drain,
 }
@@ -47,7 +49,13 @@ impl Daemon {
         let Loaded { config, snapshot } = loaded;
         let drain = Drain::new();
         let admission = Admission::new(descriptors::relays(&config.limits), drain.clone());
-        Self { snapshot: ArcSwap::from_pointee(snapshot), config: ArcSwap::from_pointee(config), admission, drain }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            config: ArcSwap::from_pointee(config),
+            admission,
+            relays: Register::default(),
+            drain,
+        }
     }
 
     /// The table in force.

@@ -16,6 +16,7 @@
 mod buffer;
 mod copy;
 mod quiet;
+mod register;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -26,6 +27,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 pub use quiet::Timeouts;
+pub use register::{Register, Registered};
 
 use crate::close::{Closed, End, Side};
 use crate::stream::{HangUp, Stream};

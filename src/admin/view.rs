@@ -131,6 +131,8 @@ pub struct TableView {
     pub removed: usize,
     /// Routes in force that were added at run time.
     pub added: usize,
+    /// `portolan.toml`, as an absolute path.
+    pub config: String,
     /// What each file gave, in the order of the table.
     pub files: Vec<FileView>,
     /// Why the last reload changed nothing, if it did not.
@@ -142,6 +144,8 @@ pub struct TableView {
 pub struct FileView {
     /// The file, as the configuration names it.
     pub file: String,
+    /// The same as an absolute path.
+    pub path: String,
     /// Its routes, those removed at run time among them.
     pub routes: usize,
     /// Its routes that are disabled.
@@ -186,6 +190,22 @@ pub struct RelayPage {
     pub relays: Vec<RelayView>,
     /// What to ask for the next page with, as `after`; null on the last one.
     pub next: Option<u64>,
+}
+
+/// Why the admin API refuses: an `application/problem+json` (RFC 9457) of the type `about:blank`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// The reason phrase of the status.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What programs tell errors apart by: `taken`, `unknown`, `no_route`, `invalid`, ...
+    pub code: String,
+    /// One sentence for people.
+    pub detail: String,
+    /// What is wrong with what was written, for `invalid`; left out if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ProblemView>,
 }
 
 /// One thing that a person should change, in what was written: a line of `portolan check --json`.

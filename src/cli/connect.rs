@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Exit, NoDaemon, open_socket, socket_candidates};
+use super::{Exit, NoDaemon, Which, open_socket, socket_candidates};
 use crate::node::NodeName;
 use crate::request::{CONNECT_PATH, MAX_DEADLINE, MAX_HEAD, MAX_HEADER_LINES, Problem, UPGRADE_PROTOCOL};
 
@@ -36,7 +36,7 @@ pub struct ConnectArgs {
 ///
 /// `configured` finds the socket that the configuration names; it is asked only if nothing nearer names one.
 pub fn run(args: &ConnectArgs, configured: impl FnOnce() -> Option<PathBuf>) -> Exit {
-    let candidates = socket_candidates(args.socket.as_deref(), configured, |name| std::env::var_os(name));
+    let candidates = socket_candidates(Which::Main, args.socket.as_deref(), configured, |name| std::env::var_os(name));
     let ended = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let ended = runtime.block_on(connect(args, &candidates, tokio::io::stdin(), tokio::io::stdout()));
@@ -94,7 +94,7 @@ where
     I: AsyncRead + Unpin,
     O: AsyncWrite + Unpin,
 {
-    let mut stream = open_socket(candidates).await?;
+    let mut stream = open_socket(Which::Main, candidates).await?;
     let asked = ask(&mut stream, &args.node, args.timeout);
     let tail = match args.timeout {
         None => asked.await?,

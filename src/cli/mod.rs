@@ -25,7 +25,7 @@ mod console;
 mod socket;
 
 use console::Console;
-pub use socket::{NoDaemon, open_socket, socket_candidates};
+pub use socket::{NoDaemon, Which, open_socket, socket_candidates};
 
 use crate::config;
 

@@ -7,31 +7,52 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixStream;
 
+/// Which of the daemon's sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Where clients ask: `--socket`, `$PORTOLAN_SOCKET`, `portolan.sock`.
+    Main,
+    /// The admin API: `--admin`, `$PORTOLAN_ADMIN`, `admin.sock`.
+    Admin,
+}
+
+impl Which {
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Main => ("--socket", "PORTOLAN_SOCKET", "portolan.sock"),
+            Self::Admin => ("--admin", "PORTOLAN_ADMIN", "admin.sock"),
+        }
+    }
+}
+
 /// The sockets to try, in this order; never empty.
 ///
 /// What was named wins alone, so that a command never talks to another daemon than the one that was meant: `asked`
 /// (`--socket`), then `$PORTOLAN_SOCKET`, then what `configured` yields. Without any of them it is
-/// `/run/portolan/portolan.sock`, then `$XDG_RUNTIME_DIR/portolan/portolan.sock`. `variable` reads the environment
-/// ([`std::env::var_os`]); an empty variable is an unset one.
+/// `/run/portolan/portolan.sock`, then `$XDG_RUNTIME_DIR/portolan/portolan.sock`. For the admin socket the names are
+/// those of [`Which::Admin`]. `variable` reads the environment ([`std::env::var_os`]); an empty variable is an unset
+/// one.
 pub fn socket_candidates(
+    which: Which,
     asked: Option<&Path>,
     configured: impl FnOnce() -> Option<PathBuf>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<PathBuf> {
     let variable = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = asked.map(Path::to_owned).or_else(|| variable("PORTOLAN_SOCKET")).or_else(configured);
+    let (_, name, file) = which.words();
+    let named = asked.map(Path::to_owned).or_else(|| variable(name)).or_else(configured);
     if let Some(named) = named {
         return vec![named];
     }
     [Some(PathBuf::from("/run")), variable("XDG_RUNTIME_DIR")]
         .into_iter()
         .flatten()
-        .map(|folder| folder.join("portolan/portolan.sock"))
+        .map(|folder| folder.join("portolan").join(file))
         .collect()
 }
 
 /// Opens the first of the candidates on which somebody listens.
-pub async fn open_socket(candidates: &[PathBuf]) -> Result<UnixStream, NoDaemon> {
+pub async fn open_socket(which: Which, candidates: &[PathBuf]) -> Result<UnixStream, NoDaemon> {
     let mut tried = Vec::new();
     for path in candidates {
         match UnixStream::connect(path).await {
@@ -39,12 +60,14 @@ pub async fn open_socket(candidates: &[PathBuf]) -> Result<UnixStream, NoDaemon>
             Err(error) => tried.push((path.clone(), error)),
         }
     }
-    Err(NoDaemon { tried })
+    Err(NoDaemon { which, tried })
 }
 
 /// Nobody listens on any of the sockets.
 #[derive(Debug)]
 pub struct NoDaemon {
+    /// Of which kind they are.
+    pub which: Which,
     /// The paths, and why each of them could not be opened.
     pub tried: Vec<(PathBuf, io::Error)>,
 }
@@ -59,11 +82,12 @@ impl fmt::Display for NoDaemon {
             match error.kind() {
                 io::ErrorKind::NotFound => writeln!(f, "there is no such socket")?,
                 io::ErrorKind::ConnectionRefused => writeln!(f, "nobody listens on it any more")?,
-                io::ErrorKind::PermissionDenied => writeln!(f, "permission denied: ask for the socket's group")?,
+                io::ErrorKind::PermissionDenied => writeln!(f, "permission denied: ask who may open it")?,
                 _ => writeln!(f, "{error}")?,
             }
         }
-        f.write_str("start one with `portolan run`, or name its socket with --socket or $PORTOLAN_SOCKET")
+        let (flag, variable, _) = self.which.words();
+        write!(f, "start one with `portolan run`, or name its socket with {flag} or ${variable}")
     }
 }
 
@@ -73,7 +97,7 @@ mod tests {
 
     fn paths(asked: Option<&str>, configured: Option<&str>, environment: &[(&str, &str)]) -> Vec<PathBuf> {
         let variable = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
-        socket_candidates(asked.map(Path::new), || configured.map(PathBuf::from), variable)
+        socket_candidates(Which::Main, asked.map(Path::new), || configured.map(PathBuf::from), variable)
     }
 
     #[test]
@@ -101,7 +125,7 @@ mod tests {
         drop(tokio::net::UnixListener::bind(&left).unwrap());
         let both = [gone.clone(), left.clone()];
         assert_eq!(
-            open_socket(&both).await.unwrap_err().to_string(),
+            open_socket(Which::Main, &both).await.unwrap_err().to_string(),
             format!(
                 "no daemon there; tried\n  {}: there is no such socket\n  {}: nobody listens on it any more\n\
                  start one with `portolan run`, or name its socket with --socket or $PORTOLAN_SOCKET",
@@ -110,6 +134,6 @@ mod tests {
             )
         );
         let _listener = tokio::net::UnixListener::bind(&live).unwrap();
-        assert!(open_socket(&[gone, left, live]).await.is_ok());
+        assert!(open_socket(Which::Main, &[gone, left, live]).await.is_ok());
     }
 }

@@ -46,6 +46,8 @@ pub mod reload;
 pub mod drain;
 // Lines by a writer that never blocks a request.
 pub mod log;
+// Asks for changes at run time: one task owns the table, everybody else asks it.
+pub mod control;
 // What an operator sees and changes at run time.
 pub mod admin;
 // What the service manager is told.

@@ -36,6 +36,12 @@ pub mod daemon;
 pub mod config;
 // The files become a configuration and a snapshot, or a list of everything that is wrong with them.
 pub mod load;
+// What was added and removed at run time: a layer over the files.
+pub mod edits;
+// Where that is kept: a log of checksummed lines, on disk before anybody is told.
+pub mod journal;
+// A file that one process holds at a time.
+mod lock;
 // What the system lets a process have.
 pub mod descriptors;
 // Notices that a file has changed.

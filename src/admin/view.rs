@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Place, Problem, visible};
 use crate::route::{Origin, Route, TlsPolicy};
 
-/// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute or
-/// relative to where portolan runs. What this says, a routes file says in the same words.
+/// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute. What
+/// this says, a routes file says in the same words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
@@ -248,7 +248,11 @@ impl TlsSpec {
         if *policy == TlsPolicy::default() {
             return Self::Switch(true);
         }
-        let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let path = |path: &std::path::Path| {
+            // It fails where there is no working folder, and then nothing that is relative can be read either.
+            let absolute = std::path::absolute(path);
+            absolute.as_deref().unwrap_or(path).to_string_lossy().into_owned()
+        };
         Self::Policy(TlsPolicySpec {
             ca: policy.ca.as_deref().map(path),
             cert: policy.identity.as_ref().map(|identity| path(&identity.cert)),

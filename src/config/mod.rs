@@ -29,6 +29,8 @@ mod upstream;
 mod tls;
 /// The files together.
 mod load;
+/// One route that no file has.
+mod spec;
 /// Users and groups by name.
 mod owner;
 /// What is wrong.
@@ -49,6 +51,7 @@ pub use settings::{
 };
 pub use socket::Scope;
 pub use source::Position;
+pub use spec::{read_edit, read_spec};
 
 pub(crate) use problem::plural;
 pub(crate) use read::{Stamp, reason};

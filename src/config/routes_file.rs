@@ -110,7 +110,11 @@ pub(super) fn read_routes(source: &Arc<Source>, policies: &mut Policies<'_>, pro
 }
 
 /// A route and where its pattern stands. Every key is read before one that is wrong ends it.
-fn route(section: &Section<'_>, file: &Arc<Path>, policies: &mut Policies<'_>) -> Option<(Route, Range<usize>)> {
+pub(super) fn route(
+    section: &Section<'_>,
+    file: &Arc<Path>,
+    policies: &mut Policies<'_>,
+) -> Option<(Route, Range<usize>)> {
     let text = section.string("match");
     if !section.has("match") {
         let problem =

@@ -1,0 +1,1 @@
+//! Edits over files, restarts and broken disks.

@@ -1,18 +1,16 @@
 //! Unix sockets: bound with their mode, owner and group before anybody can connect, and never twice.
 
-use std::fs::{File, Permissions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{File, Permissions};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{BACKLOG, BindError};
 use crate::config::{self, SocketAccess};
+use crate::lock::{self, LockError};
 
 /// A Unix socket that is bound; its file goes when this is dropped, its lock stays until then.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ pub(super) struct Bound {
 /// Binds a Unix socket, in place of a dead daemon's if there is one.
 pub(super) fn bind(path: &Path, access: &SocketAccess) -> Result<(UnixListener, Bound), BindError> {
     make_folder(path)?;
-    let lock = lock(path)?;
+    let lock = lock_beside(path)?;
     remove_dead(path)?;
 
     let failed = |what: &'static str| move |error| BindError::failed(path.display(), what, error);
@@ -50,39 +48,15 @@ fn make_folder(path: &Path) -> Result<(), BindError> {
     }
 }
 
-/// Two daemons that start at once meet at this lock; the file stays, because removing it would let a third lock another
-/// file of the same name.
-fn lock(socket: &Path) -> Result<File, BindError> {
+/// Two daemons that start at once meet at this lock.
+fn lock_beside(socket: &Path) -> Result<File, BindError> {
     let mut name = socket.as_os_str().to_owned();
     name.push(".lock");
     let path = Path::new(&name);
-    let failed = |error| BindError::failed(path.display(), "cannot be opened", error);
-    // No link is followed: in a folder where others may write it could lead to any file, which would be overwritten.
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => File::from(file),
-        Err(Errno::LOOP) => return Err(failed(io::Error::other("it is a link, and none is followed here: remove it"))),
-        Err(error) => return Err(failed(error.into())),
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Whatever it holds, a process id or nothing, is only said.
-            drop(file.read_to_string(&mut holder));
-            return Err(BindError::in_use(socket, holder.trim().parse().ok().filter(|id| is_alive(*id))));
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    let written = file.set_len(0).and_then(|()| file.rewind());
-    written.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-    Ok(file)
-}
-
-/// The lock's file has the number of the daemon before for as long as its holder has not written its own.
-fn is_alive(process: i32) -> bool {
-    // One that we may not send a signal to is there too.
-    Pid::from_raw(process).is_some_and(|process| test_kill_process(process) != Err(Errno::SRCH))
+    lock::lock(path).map_err(|error| match error {
+        LockError::Held(holder) => BindError::in_use(socket, holder),
+        LockError::Io(error) => BindError::failed(path.display(), "cannot be opened", error),
+    })
 }
 
 /// Removes the file of a socket that nobody listens on any more.

@@ -14,6 +14,7 @@ pub struct Admission {
     open: Arc<AtomicUsize>,
     limit: AtomicUsize,
     heads: Arc<Semaphore>,
+    admin: Arc<Semaphore>,
     drain: Drain,
 }
 
@@ -23,7 +24,8 @@ pub struct Admitted {
     open: Arc<AtomicUsize>,
 }
 
-/// A place to read a head in; a door waits for one before it accepts, so that a flood stays in the socket's backlog.
+/// A place to read a head in, or a whole connection of the admin API; a door waits for one before it accepts, so that a
+/// flood stays in the socket's backlog.
 #[derive(Debug)]
 pub struct HeadSlot {
     _permit: Option<OwnedSemaphorePermit>,
@@ -34,12 +36,16 @@ impl Admission {
     /// clients that never finish theirs can take: 40 MiB.
     const HEADS: usize = 4096;
 
+    /// Connections of the admin API that are open at once; each costs at most a body or a page of a list.
+    const ADMIN: usize = 64;
+
     /// Admits up to `limit` requests and relays until the drain begins.
     pub fn new(limit: usize, drain: Drain) -> Self {
         Self {
             open: Arc::default(),
             limit: AtomicUsize::new(limit),
             heads: Arc::new(Semaphore::new(Self::HEADS)),
+            admin: Arc::new(Semaphore::new(Self::ADMIN)),
             drain,
         }
     }
@@ -48,6 +54,11 @@ impl Admission {
     pub async fn head_slot(&self) -> HeadSlot {
         // The semaphore is never closed; if it were, reading without a bound is the lesser evil.
         HeadSlot { _permit: Arc::clone(&self.heads).acquire_owned().await.ok() }
+    }
+
+    /// Waits until one more connection of the admin API may be open.
+    pub async fn admin_slot(&self) -> HeadSlot {
+        HeadSlot { _permit: Arc::clone(&self.admin).acquire_owned().await.ok() }
     }
 
     /// Reserves a slot.

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::admit::Admission;
 use crate::config::{Config, DialConfig, Problems};
+use crate::control::Control;
 use crate::descriptors;
 use crate::drain::Drain;
-use crate::listen::{BindError, Doors, Inherited, Prepared, socket_path};
+use crate::listen::{BindError, Doors, Inherited, Prepared, admin_path, socket_path};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
@@ -24,6 +25,7 @@ use crate::systemd;
 pub struct Daemon {
     snapshot: ArcSwap<Snapshot>,
     config: ArcSwap<Config>,
+    refused: ArcSwapOption<String>,
     /// Who may come in.
     pub admission: Admission,
     /// The relays that are open.
@@ -52,6 +54,7 @@ impl Daemon {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             config: ArcSwap::from_pointee(config),
+            refused: ArcSwapOption::empty(),
             admission,
             relays: Register::default(),
             drain,
@@ -66,6 +69,16 @@ impl Daemon {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    /// Why the last reload changed nothing, if it did not.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.load().as_deref().cloned()
+    }
+
+    /// Says how the last reload went.
+    pub fn set_refused(&self, why: Option<String>) {
+        self.refused.store(why.map(Arc::new));
     }
 
     /// How to dial.
@@ -104,7 +117,8 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     descriptors::raise();
 
     let mut doors = Doors::default();
-    let prepared = prepare(&doors, &loaded.config, &mut inherited).map_err(StartError::Bind)?;
+    let (control, _asks) = Control::new();
+    let prepared = prepare(&doors, &loaded.config, control, &mut inherited).map_err(StartError::Bind)?;
     for unused in inherited.left() {
         warn!(address = %unused, "the service manager handed over a socket that the configuration does not name");
     }
@@ -126,11 +140,18 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
 }
 
 /// Binds every door.
-fn prepare(doors: &Doors, config: &Config, inherited: &mut Inherited) -> Result<Vec<Prepared>, Vec<BindError>> {
+fn prepare(
+    doors: &Doors,
+    config: &Config,
+    control: Control,
+    inherited: &mut Inherited,
+) -> Result<Vec<Prepared>, Vec<BindError>> {
     let path = socket_path(config, inherited);
+    let admin = admin_path(config, &path, inherited);
     let socket = Doors::prepare_socket(path, &config.socket.access, inherited).map_err(|error| vec![error])?;
+    let admin = Doors::prepare_admin(admin, &config.admin.access, control, inherited).map_err(|error| vec![error])?;
     let mut prepared = doors.prepare_forwards(&config.forwards, inherited)?;
-    prepared.push(socket);
+    prepared.extend([socket, admin]);
     Ok(prepared)
 }
 

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use tracing::{error, warn};
 
-use crate::config::{self, Config, Problems, Scope, Severity};
+use crate::config::{self, Config, LoadedRoutes, Problems, Scope, Severity};
 use crate::dial::Trusts;
 use crate::plan::Snapshot;
+use crate::route::RouteTable;
 use crate::watch::Print;
 
 /// What the files say, ready to be in force.
@@ -38,7 +39,9 @@ pub fn load(path: &Path, previous: Option<&Trusts>) -> Outcome {
         files.extend(config.routes.iter().map(|file| with_print(file)));
         let routes = config::load_routes(&config.routes, Some(&mut trusts), &mut problems);
         files.extend(trusts.files().map(|(file, print)| (file.to_owned(), print.clone())));
-        Some(Loaded { config, snapshot: Snapshot { generation: 1, table: routes?.table, trusts } })
+        let LoadedRoutes { table, files } = routes?;
+        let snapshot = Snapshot { generation: 1, table, removed: RouteTable::new(), files, trusts };
+        Some(Loaded { config, snapshot })
     });
     Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files }
 }

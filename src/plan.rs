@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::config::FileCount;
 use crate::dial::{Trust, Trusts};
 use crate::node::NodeName;
 use crate::route::{Rank, Route, RouteTable, Row, Upstream};
@@ -11,8 +12,12 @@ use crate::route::{Rank, Route, RouteTable, Row, Upstream};
 pub struct Snapshot {
     /// Counts the tables that were in force; the first is 1.
     pub generation: u64,
-    /// The routes.
+    /// The routes in force.
     pub table: RouteTable,
+    /// The routes of files that were removed at run time.
+    pub removed: RouteTable,
+    /// What each routes file gave to the two, in the order of the table.
+    pub files: Vec<FileCount>,
     /// What the files of the routes' TLS policies held when the table was built.
     pub trusts: Trusts,
 }

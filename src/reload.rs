@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, SocketConfig};
+use crate::config::{AdminConfig, Config, SocketConfig};
 use crate::daemon::Daemon;
 use crate::listen::{Doors, Inherited};
 use crate::load::{self, Loaded, Outcome};
@@ -28,10 +28,10 @@ pub struct Reloader {
     watch: Watch,
     /// What the main socket was bound by.
     socket: SocketConfig,
+    /// What the admin API's socket was bound by.
+    admin: AdminConfig,
     /// Tables that were in force and may be held by a request still.
     retired: Vec<Arc<Snapshot>>,
-    /// Why the last reload changed nothing, if it did not.
-    refused: Option<String>,
     /// How many lost log lines have been told.
     lost: usize,
 }
@@ -44,8 +44,8 @@ impl Reloader {
     pub fn new(daemon: Arc<Daemon>, doors: Doors, log: Log, files: Vec<(PathBuf, Print)>) -> Self {
         let mut watch = Watch::new();
         watch.set(files);
-        let socket = daemon.config().socket.clone();
-        Self { daemon, doors, log, watch, socket, retired: Vec::new(), refused: None, lost: 0 }
+        let (socket, admin) = (daemon.config().socket.clone(), daemon.config().admin.clone());
+        Self { daemon, doors, log, watch, socket, admin, retired: Vec::new(), lost: 0 }
     }
 
     /// Reloads at each SIGHUP and at each change of a file, for ever.
@@ -64,7 +64,7 @@ impl Reloader {
     pub fn status(&self) -> String {
         let snapshot = self.daemon.snapshot();
         let (generation, routes) = (snapshot.generation, snapshot.table.len());
-        match &self.refused {
+        match self.daemon.refused() {
             None => format!("serving generation {generation}, {routes} routes"),
             Some(why) => {
                 format!("serving generation {generation}, {routes} routes; the last reload was refused: {why}")
@@ -130,7 +130,7 @@ impl Reloader {
         self.doors.keep_forwards(&config.forwards);
         self.doors.open(&self.daemon, prepared);
         self.log.follow(&config.log);
-        self.refused = None;
+        self.daemon.set_refused(None);
         info!(generation, routes, %changes, cause, took = ?started.elapsed(), "reloaded");
     }
 
@@ -139,12 +139,15 @@ impl Reloader {
         if self.socket != new.socket {
             warn!(file = %new.path.display(), "[socket] has changed: that needs a restart");
         }
+        if self.admin != new.admin {
+            warn!(file = %new.path.display(), "[admin] has changed: that needs a restart");
+        }
     }
 
     fn refuse(&mut self, cause: &'static str, why: String) {
         let generation = self.daemon.snapshot().generation;
         error!(generation, cause, why, "reload refused; the table in force stays");
-        self.refused = Some(why);
+        self.daemon.set_refused(Some(why));
     }
 
     fn keep_house(&mut self) {

@@ -80,6 +80,18 @@ pub struct RouteView {
     pub source: SourceView,
 }
 
+/// A route that was added: `POST /v1/routes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedView {
+    /// The route.
+    #[serde(flatten)]
+    pub route: RouteView,
+    /// The table that has it.
+    pub generation: u64,
+    /// What somebody should look at all the same.
+    pub warnings: Vec<ProblemView>,
+}
+
 /// Where a route comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -107,6 +119,9 @@ pub struct LookupView {
     pub routes: Vec<RouteView>,
     /// The routes of files that match and were removed at run time.
     pub removed: Vec<RouteView>,
+    /// Whether there are more of them than are listed; left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// A page of the table: `GET /v1/routes`.

@@ -98,7 +98,7 @@ fn answer(
     };
     let routes: Vec<_> = table.routes_for(&node).into_iter().flatten().map(|route| RouteView::of(route)).collect();
     let found = !routes.is_empty();
-    let answer = LookupView { node: node.as_str().to_owned(), routes, removed: Vec::new() };
+    let answer = LookupView { node: node.as_str().to_owned(), routes, removed: Vec::new(), more: false };
     if json {
         serde_json::to_writer(&mut *console.out, &answer)?;
         writeln!(console.out)?;

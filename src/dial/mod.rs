@@ -147,7 +147,13 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_that_is_over_is_not_told_as_no_route() {
         let table = RouteTable::from_entries(vec![route("^db@", 1)]).unwrap();
-        let snapshot = Arc::new(Snapshot { generation: 1, table, trusts: Trusts::new(None) });
+        let snapshot = Arc::new(Snapshot {
+            generation: 1,
+            table,
+            removed: RouteTable::new(),
+            files: Vec::new(),
+            trusts: Trusts::new(None),
+        });
         let outcome = async |node| {
             let plan = Plan::new(Arc::clone(&snapshot), NodeName::parse(node).unwrap());
             let over = Deadline::after(Duration::ZERO);

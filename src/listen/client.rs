@@ -53,7 +53,8 @@ impl Client {
     pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
         let request = match &self.door {
             Door::Forward(node) => ConnectRequest::forward(node.clone()),
-            Door::Socket => self.read_head(deadline, drain).await?,
+            // The admin API is served elsewhere, by requests of another kind.
+            Door::Socket | Door::Admin(_) => self.read_head(deadline, drain).await?,
         };
         self.head = None;
         self.form = Some(request.form);

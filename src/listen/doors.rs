@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::env;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 use super::unix::{self, Bound};
 use super::{BACKLOG, BindError, Door, Inherited, Listener, ListeningSocket, accept_loop};
 use crate::config::{Config, ForwardAddress, ForwardConfig, SocketAccess};
+use crate::control::Control;
 use crate::daemon::Daemon;
 use crate::dial::keepalive;
 
@@ -45,18 +47,42 @@ pub struct Prepared {
 pub fn socket_path(config: &Config, inherited: &Inherited) -> PathBuf {
     let configured = config.socket.path.clone().or_else(|| inherited.first_unix());
     configured.unwrap_or_else(|| {
-        let folder = |name| env::var_os(name).filter(|value| !value.is_empty());
-        // systemd joins several runtime directories with colons; the first is ours.
-        let runtime = folder("RUNTIME_DIRECTORY").and_then(|list| env::split_paths(&list).next());
         let user = || folder("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("portolan"));
-        runtime.or_else(user).unwrap_or_else(|| PathBuf::from(".")).join("portolan.sock")
+        runtime_folder().or_else(user).unwrap_or_else(|| PathBuf::from(".")).join("portolan.sock")
     })
+}
+
+/// Where the admin API's socket is: the configuration's path, else beside the main socket. The folder of an inherited
+/// one may be another's: then the service's own is taken, if it has one.
+pub fn admin_path(config: &Config, socket: &Path, inherited: &Inherited) -> PathBuf {
+    let own = || runtime_folder().filter(|_| inherited.has_unix(socket));
+    let beside = || own().map_or_else(|| socket.with_file_name("admin.sock"), |folder| folder.join("admin.sock"));
+    config.admin.path.clone().unwrap_or_else(beside)
+}
+
+/// systemd joins several runtime directories with colons; the first is ours.
+fn runtime_folder() -> Option<PathBuf> {
+    folder("RUNTIME_DIRECTORY").and_then(|list| env::split_paths(&list).next())
+}
+
+fn folder(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
 }
 
 impl Doors {
     /// Binds the main socket.
     pub fn prepare_socket(path: PathBuf, access: &SocketAccess, from: &mut Inherited) -> Result<Prepared, BindError> {
         prepare(ForwardAddress::Unix(path, access.clone()), Door::Socket, from)
+    }
+
+    /// Binds the admin API's socket; changes are asked of `control`.
+    pub fn prepare_admin(
+        path: PathBuf,
+        access: &SocketAccess,
+        control: Control,
+        from: &mut Inherited,
+    ) -> Result<Prepared, BindError> {
+        prepare(ForwardAddress::Unix(path, access.clone()), Door::Admin(control), from)
     }
 
     /// Binds the forwards that are not open yet; on an error the ones bound so far are given back.
@@ -87,6 +113,7 @@ impl Doors {
             };
             match &door {
                 Door::Socket => info!(%address, inherited = listener.inherited, "listening"),
+                Door::Admin(_) => info!(%address, inherited = listener.inherited, "admin API listening"),
                 Door::Forward(node) => info!(%address, %node, inherited = listener.inherited, "forwarding"),
             }
             let (door, shut) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
@@ -103,7 +130,7 @@ impl Doors {
         for (index, mut open) in std::mem::take(&mut self.open).into_iter().enumerate() {
             match kept.get(&index) {
                 Some(forward) => open.follow(forward),
-                None if open.is_main() => {}
+                None if !open.is_forward() => {}
                 None => {
                     info!(address = %open.place, "forward closed");
                     open.shut();
@@ -116,7 +143,7 @@ impl Doors {
 
     /// Which of the open doors each forward is, if it is open: several on port 0 have each their own, in their order.
     fn open_doors_of(&self, forwards: &[ForwardConfig]) -> Vec<Option<usize>> {
-        let mut free: Vec<_> = self.open.iter().enumerate().filter(|(_, open)| !open.is_main()).collect();
+        let mut free: Vec<_> = self.open.iter().enumerate().filter(|(_, open)| open.is_forward()).collect();
         let open_door = |forward: &ForwardConfig| {
             let at = free.iter().position(|(_, open)| open.is_at(&forward.listen))?;
             Some(free.remove(at).0)
@@ -137,8 +164,8 @@ impl OpenDoor {
         self.shut.cancel();
     }
 
-    fn is_main(&self) -> bool {
-        matches!(**self.door.load(), Door::Socket)
+    fn is_forward(&self) -> bool {
+        matches!(**self.door.load(), Door::Forward(_))
     }
 
     fn is_at(&self, other: &ForwardAddress) -> bool {

@@ -61,6 +61,11 @@ impl Inherited {
         self.unix.first().map(|(path, _)| path.clone())
     }
 
+    /// Whether a Unix socket at this path was handed over, and has not been taken yet.
+    pub fn has_unix(&self, path: &Path) -> bool {
+        self.unix.iter().any(|(bound, _)| bound == path)
+    }
+
     /// What nobody asked for, in words.
     pub fn left(&self) -> impl Iterator<Item = String> {
         let unix = self.unix.iter().map(|(path, _)| path.display().to_string());

@@ -1,4 +1,4 @@
-//! The doors: the Unix socket and the forwards; an accept loop that never ends on an error.
+//! The doors: the Unix socket, the admin API's and the forwards; an accept loop that never ends on an error.
 
 mod client;
 mod doors;
@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use client::Client;
-pub use doors::{Doors, Prepared, socket_path};
+pub use doors::{Doors, Prepared, admin_path, socket_path};
 pub use inherited::Inherited;
 
+use crate::admin;
 use crate::admit::HeadSlot;
 use crate::config::reason;
+use crate::control::Control;
 use crate::daemon::Daemon;
 use crate::node::NodeName;
 use crate::serve::serve;
@@ -37,6 +39,8 @@ const BACKLOG: i32 = 4096;
 pub enum Door {
     /// The socket, where a head says what is asked for.
     Socket,
+    /// The socket of the admin API.
+    Admin(Control),
     /// A forward, where every byte is the node's.
     Forward(NodeName),
 }
@@ -151,9 +155,11 @@ impl Listener {
 /// Who waits in the backlog of a socket of ours when its door is shut is accepted still, and told that the daemon
 /// drains. The backlog of an inherited socket is left to the daemon that inherits it next.
 async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<Door>>, shut: CancellationToken) {
-    let serve = |stream, slot| {
-        let client = Client::new(stream, door.load().as_ref().clone(), slot);
-        daemon.drain.spawn(serve(Arc::clone(&daemon), client));
+    let serve = |stream, slot| match (door.load().as_ref().clone(), stream) {
+        (Door::Admin(control), Stream::Unix(stream)) => {
+            daemon.drain.spawn(admin::serve(Arc::clone(&daemon), control, stream, slot));
+        }
+        (door, stream) => daemon.drain.spawn(serve(Arc::clone(&daemon), Client::new(stream, door, slot))),
     };
     let mut pause = Pause::default();
     while !shut.is_cancelled() {
@@ -189,8 +195,12 @@ async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<
 
 /// A place to read a head in; a forward's clients have none, and do not wait behind those who are slow with theirs.
 async fn head_slot(daemon: &Daemon, door: &ArcSwap<Door>) -> Option<HeadSlot> {
-    let has_head = matches!(**door.load(), Door::Socket);
-    if has_head { Some(daemon.admission.head_slot().await) } else { None }
+    let door = door.load_full();
+    match *door {
+        Door::Socket => Some(daemon.admission.head_slot().await),
+        Door::Admin(_) => Some(daemon.admission.admin_slot().await),
+        Door::Forward(_) => None,
+    }
 }
 
 fn remedy(error: &io::Error) -> &'static str {

@@ -111,7 +111,7 @@ fn duration(value: &str) -> Result<Duration, BadHead> {
 }
 
 /// Every `%` must begin two hexadecimal digits; a `+` is a plus.
-fn percent_decoded(text: &str) -> Result<Vec<u8>, BadHead> {
+pub(crate) fn percent_decoded(text: &str) -> Result<Vec<u8>, BadHead> {
     let complete = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     if !text.split('%').skip(1).all(complete) {
         return malformed(format!("a % in {} does not begin two hexadecimal digits", shown(text)));
@@ -160,7 +160,7 @@ impl Headers<'_> {
 }
 
 /// What a client wrote, for a message about it: quoted, and not longer than a line.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(64) {
         Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
         None => format!("{text:?}"),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use answer::{established, refused};
 pub use head::{HeadReader, Step};
+pub(crate) use http::{percent_decoded, shown};
 pub use problem::{FailedAttempt, Problem};
 
 use crate::node::NodeName;

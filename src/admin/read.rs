@@ -1,0 +1,109 @@
+//! What is to be seen: the table, its routes, what a node would get, the relays.
+
+use std::path::absolute;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use tokio::task::spawn_blocking;
+
+use super::call::{Read, cursor_of};
+use super::problem::Error;
+use super::view::{FileView, LookupView, RelayPage, RelayView, RoutePage, RouteView, TableView};
+use super::{Answer, json};
+use crate::config::FileCount;
+use crate::control::Refusal;
+use crate::daemon::Daemon;
+use crate::node::NodeName;
+use crate::plan::Snapshot;
+use crate::route::{Rank, Route, RouteTable, Row};
+
+/// The most routes that a lookup lists.
+const MAX_MATCHES: usize = 1000;
+
+/// Answers away from the threads that relay: a page of a thousand routes takes a millisecond to write.
+pub(super) async fn answer(daemon: Arc<Daemon>, read: Read) -> Result<Answer, Error> {
+    let answered = spawn_blocking(move || {
+        let snapshot = daemon.snapshot();
+        Ok(match read {
+            Read::Routes { removed, after, limit } => json(StatusCode::OK, &page(&snapshot, removed, after, limit)),
+            Read::Route(pattern) => json(StatusCode::OK, &route(&snapshot, &pattern)?),
+            Read::Lookup(node) => json(StatusCode::OK, &lookup(&snapshot, &node)?),
+            Read::Table => json(StatusCode::OK, &table(&daemon, &snapshot)),
+            Read::Relays { after, limit } => json(StatusCode::OK, &relays(&daemon, after, limit)),
+        })
+    });
+    answered.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
+}
+
+fn page(snapshot: &Snapshot, removed: bool, after: Option<Rank>, limit: usize) -> RoutePage {
+    let table = if removed { &snapshot.removed } else { &snapshot.table };
+    let mut rows = table.iter_after(after).take(limit + 1).peekable();
+    let mut routes = Vec::with_capacity(limit);
+    let mut last = None;
+    while let Some(row) = rows.next_if(|_| routes.len() < limit) {
+        routes.push(RouteView::of(row));
+        last = Some(row.rank());
+    }
+    let next = last.filter(|_| rows.peek().is_some()).map(cursor_of);
+    RoutePage { generation: snapshot.generation, routes, next }
+}
+
+fn route(snapshot: &Snapshot, pattern: &str) -> Result<RouteView, Error> {
+    let row = snapshot.table.get(pattern).ok_or(Refusal::Unknown)?;
+    Ok(RouteView::of(row))
+}
+
+fn lookup(snapshot: &Snapshot, node: &NodeName) -> Result<LookupView, Error> {
+    let (routes, more) = matches(&snapshot.table, node);
+    let (removed, more_removed) = matches(&snapshot.removed, node);
+    if routes.is_empty() {
+        return Err(Error::NoRoute(removed.len()));
+    }
+    Ok(LookupView { node: node.as_str().to_owned(), routes, removed, more: more || more_removed })
+}
+
+/// The routes that match, and whether there are more of them than are listed.
+fn matches(table: &RouteTable, node: &NodeName) -> (Vec<RouteView>, bool) {
+    let mut rows = table.routes_for(node).into_iter().flatten();
+    let views = rows.by_ref().take(MAX_MATCHES).map(|row: &Arc<Row<Route>>| RouteView::of(row)).collect();
+    (views, rows.next().is_some())
+}
+
+fn table(daemon: &Daemon, snapshot: &Snapshot) -> TableView {
+    let (routes, removed) = (snapshot.table.len(), snapshot.removed.len());
+    let of_files: usize = snapshot.files.iter().map(|file| file.routes).sum();
+    TableView {
+        generation: snapshot.generation,
+        routes,
+        removed,
+        // A route of a file is in force or removed; what is in force besides was added.
+        added: (routes + removed).saturating_sub(of_files),
+        config: path_of(&daemon.config().path),
+        files: snapshot.files.iter().map(file).collect(),
+        refused: daemon.refused(),
+    }
+}
+
+fn file(count: &FileCount) -> FileView {
+    let FileCount { file, routes, disabled } = count;
+    let (file, path) = (file.to_string_lossy().into_owned(), path_of(file));
+    FileView { file, path, routes: *routes, disabled: *disabled }
+}
+
+fn path_of(path: &std::path::Path) -> String {
+    absolute(path).unwrap_or_else(|_no_working_folder| path.to_owned()).to_string_lossy().into_owned()
+}
+
+fn relays(daemon: &Daemon, after: u64, limit: usize) -> RelayPage {
+    let mut page = daemon.relays.page(after, limit + 1);
+    let has_more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().map(|(id, _)| *id).filter(|_| has_more);
+    let relays = page.into_iter().map(|(id, facts)| RelayView {
+        id,
+        node: facts.node.to_string(),
+        pattern: facts.route.pattern.as_str().to_owned(),
+        address: facts.address.to_string(),
+    });
+    RelayPage { relays: relays.collect(), next }
+}

@@ -10,7 +10,8 @@ mod query;
 mod read;
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use tokio::net::UnixStream;
 use crate::admit::HeadSlot;
 use crate::control::Control;
 use crate::daemon::Daemon;
+use crate::stream::Stream;
 use call::Call;
 use change::Peer;
 use problem::Error;
@@ -52,30 +54,34 @@ type Answer = Response<Full<Bytes>>;
 /// Serves one connection; it keeps its place at the door to its end.
 pub(crate) async fn serve(daemon: Arc<Daemon>, control: Control, stream: UnixStream, _place: Option<HeadSlot>) {
     let peer = Peer::of(&stream);
-    let service = service_fn(|request| async {
-        let answer = answer(&daemon, &control, peer, request).await.unwrap_or_else(|error| error.answer());
-        Ok::<_, Infallible>(answer)
+    let service = service_fn(|request| {
+        Box::pin(async {
+            let answer = answer(&daemon, &control, peer, request).await.unwrap_or_else(|error| error.answer());
+            Ok::<_, Infallible>(answer)
+        })
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            // A client that has shut down writing still reads; and no change is given up half-way.
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        // A client that has shut down writing still reads; and no change is given up half-way.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
     // What went wrong with a connection is its client's affair, here and below.
-    let left = tokio::select! {
-        _ended = connection.as_mut() => return,
-        () = daemon.drain.begun() => LAST_ANSWER_IN_DRAIN,
-        () = tokio::time::sleep(LIFE) => LAST_ANSWER,
+    let last_answer = tokio::select! {
+        _ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => None,
+        () = daemon.drain.begun() => Some(LAST_ANSWER_IN_DRAIN),
+        () = tokio::time::sleep(LIFE) => Some(LAST_ANSWER),
     };
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        _ended = connection => {}
-        () = daemon.drain.cut_off() => {}
-        () = tokio::time::sleep(left) => {}
+    if let Some(time) = last_answer {
+        Pin::new(&mut connection).graceful_shutdown();
+        tokio::select! {
+            _ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {}
+            () = daemon.drain.cut_off() => {}
+            () = tokio::time::sleep(time) => {}
+        }
     }
+    // A body that was refused and not read.
+    Stream::Unix(connection.into_parts().io.into_inner()).discard_unread();
 }
 
 /// From a request to its answer.
@@ -129,3 +135,6 @@ fn with_body(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Ans
     answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
     answer
 }
+
+#[cfg(test)]
+mod tests;

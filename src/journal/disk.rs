@@ -39,10 +39,7 @@ impl Folder {
     /// Makes the folder if it is not there, and locks it. The lock is on a file of its own, because the journal's is
     /// replaced now and then.
     pub(super) fn claim(path: &Path) -> Result<Self, LockError> {
-        if !path.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-        }
+        make_folder(path)?;
         let lock = lock(&path.join("journal.lock"))?;
         Ok(Self { path: path.to_owned(), file: None, _lock: lock })
     }
@@ -113,6 +110,18 @@ impl Disk for Folder {
         copied?;
         Ok(to)
     }
+}
+
+/// Makes a folder, and those above it, so that they outlive a crash.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(above)?;
+    // It may be there by now: another daemon starts too.
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    sync_folder(above)
 }
 
 /// A name outlives a crash when its folder has been written.

@@ -81,13 +81,14 @@ pub(super) fn header() -> serde_json::Result<Vec<u8>> {
 pub(super) fn encode<R: Serialize>(records: &[R]) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for record in records {
-        let json = serde_json::to_vec(record)?;
-        bytes.extend_from_slice(checksum(&json).as_bytes());
-        bytes.push(b' ');
-        bytes.extend_from_slice(&json);
-        bytes.push(b'\n');
+        bytes.extend_from_slice(&line(&serde_json::to_vec(record)?));
     }
     Ok(bytes)
+}
+
+/// The line of a record in JSON, which has no newline.
+pub fn line(json: &[u8]) -> Vec<u8> {
+    [checksum(json).as_bytes(), b" ", json, b"\n"].concat()
 }
 
 /// The record of a line that is as it was written.

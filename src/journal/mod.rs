@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::config::{plural, reason};
 use crate::lock::LockError;
 use disk::{Disk, Folder, NAME};
-pub use lines::{Scan, Unreadable, scan};
+pub use lines::{Scan, Unreadable, line, scan};
 
 /// A journal that this process may write.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ pub async fn serve(daemon: Arc<Daemon>, client: Box<Client>) {
     let Some((client, Connected { facts, upstream, tail, admitted })) = Box::pin(answer(&daemon, client)).await else {
         return;
     };
-    let _registered = daemon.relays.enter(&facts);
+    let facts = daemon.relays.enter(facts);
     let relay = Relay::between(client, upstream, tail).timeouts(daemon.relay_timeouts());
     let closed = relay.until_closed(pin!(daemon.drain.cut_off())).await;
     drop(admitted);
@@ -58,13 +58,13 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refu
 
     client.establish(&dialed, deadline).await?; // no failover after this line
     let Dialed { stream, route, address, failed } = dialed;
-    let facts = Arc::new(Facts { node: request.node, route, address, attempts: failed.len() + 1 });
+    let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1 };
     Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
 }
 
 /// A request whose client knows that it is connected.
 struct Connected {
-    facts: Arc<Facts>,
+    facts: Facts,
     upstream: Stream,
     tail: Vec<u8>,
     admitted: Admitted,

@@ -98,12 +98,12 @@ fn relays(daemon: &Daemon, after: u64, limit: usize) -> RelayPage {
     let mut page = daemon.relays.page(after, limit + 1);
     let has_more = page.len() > limit;
     page.truncate(limit);
-    let next = page.last().map(|(id, _)| *id).filter(|_| has_more);
-    let relays = page.into_iter().map(|(id, facts)| RelayView {
-        id,
-        node: facts.node.to_string(),
-        pattern: facts.route.pattern.as_str().to_owned(),
-        address: facts.address.to_string(),
+    let next = page.last().map(|relay| relay.id).filter(|_| has_more);
+    let relays = page.into_iter().map(|relay| RelayView {
+        id: relay.id,
+        node: relay.node.to_string(),
+        pattern: relay.route.pattern.as_str().to_owned(),
+        address: relay.address.to_string(),
     });
     RelayPage { relays: relays.collect(), next }
 }

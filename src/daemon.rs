@@ -12,12 +12,14 @@ use crate::config::{Config, DialConfig, Problems};
 use crate::control::Control;
 use crate::descriptors;
 use crate::drain::Drain;
+use crate::edits::{Edits, state_folder};
+use crate::journal::JournalError;
 use crate::listen::{BindError, Doors, Inherited, Prepared, admin_path, socket_path};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
 use crate::relay::{Register, Timeouts};
-use crate::reload::Reloader;
+use crate::reload::{Parts, Reloader};
 use crate::systemd;
 
 /// What every request shares.
@@ -29,7 +31,7 @@ pub struct Daemon {
     /// Who may come in.
     pub admission: Admission,
     /// The relays that are open.
-    pub relays: Register,
+    pub relays: Arc<Register>,
     /// How far the daemon is on its way out.
     pub drain: Drain,
 }
@@ -39,6 +41,8 @@ pub struct Daemon {
 pub enum StartError {
     /// The files have problems.
     Files(Problems),
+    /// The edits at run time cannot be read.
+    Edits(JournalError),
     /// A door cannot be opened.
     Bind(Vec<BindError>),
     /// The system refuses something else.
@@ -56,7 +60,7 @@ impl Daemon {
             config: ArcSwap::from_pointee(config),
             refused: ArcSwapOption::empty(),
             admission,
-            relays: Register::default(),
+            relays: Arc::default(),
             drain,
         }
     }
@@ -92,6 +96,11 @@ impl Daemon {
         Timeouts { half_close: config.limits.half_close_timeout, idle: config.limits.idle_timeout }
     }
 
+    /// Swaps in a table and returns the one that was in force; its caller frees it.
+    pub fn replace_snapshot(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        self.snapshot.swap(Arc::new(snapshot))
+    }
+
     /// Swaps in what was loaded and returns the table that was in force; its caller frees it.
     pub fn replace(&self, loaded: Loaded) -> Arc<Snapshot> {
         let Loaded { config, snapshot } = loaded;
@@ -100,7 +109,7 @@ impl Daemon {
             self.admission.set_limit(descriptors::relays(&config.limits));
         }
         self.config.store(Arc::new(config));
-        self.snapshot.swap(Arc::new(snapshot))
+        self.replace_snapshot(snapshot)
     }
 }
 
@@ -110,14 +119,22 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let mut inherited = Inherited::from_env().map_err(|error| StartError::Bind(vec![error]))?;
     let (mut end, mut hangup) = signals().map_err(|error| StartError::System("cannot listen to signals", error))?;
 
-    let Outcome { loaded, problems, files } = load::load(&path, None);
-    let Some(loaded) = loaded else { return Err(StartError::Files(problems)) };
+    let mut opened = None;
+    let Outcome { loaded, problems, files, ended } = load::load(&path, None, |config| {
+        let edits = opened.insert(Edits::open(&state_folder(config)));
+        edits.as_ref().map(|(edits, _)| edits.layer().clone()).unwrap_or_default()
+    });
+    let Some((loaded, opened)) = loaded.zip(opened) else { return Err(StartError::Files(problems)) };
+    let (edits, damage) = opened.map_err(StartError::Edits)?;
     let log = Log::start(&loaded.config.log);
     load::log_problems(&problems);
+    if let Some(damage) = damage {
+        warn!("{damage}");
+    }
     descriptors::raise();
 
     let mut doors = Doors::default();
-    let (control, _asks) = Control::new();
+    let (control, asks) = Control::new();
     let prepared = prepare(&doors, &loaded.config, control, &mut inherited).map_err(StartError::Bind)?;
     for unused in inherited.left() {
         warn!(address = %unused, "the service manager handed over a socket that the configuration does not name");
@@ -127,7 +144,8 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let daemon = Arc::new(Daemon::new(loaded));
     doors.open(&daemon, prepared);
     // Before anybody is told: who sees that the daemon serves may change a file at once.
-    let mut reloader = Reloader::new(Arc::clone(&daemon), doors, log, files);
+    let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks });
+    reloader.end(ended).await;
     info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, "serving");
     systemd::ready(&reloader.status());
 

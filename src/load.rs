@@ -1,13 +1,17 @@
 //! The files become a configuration and a snapshot, or a list of everything that is wrong with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use tracing::{error, warn};
 
-use crate::config::{self, Config, LoadedRoutes, Problems, Scope, Severity};
+use crate::admin::view::RouteSpec;
+use crate::config::{self, Config, LoadedRoutes, Problem, Problems, Scope, Severity};
 use crate::dial::Trusts;
+use crate::edits::{Ended, Layer};
 use crate::plan::Snapshot;
-use crate::route::RouteTable;
+use crate::route::Route;
 use crate::watch::Print;
 
 /// What the files say, ready to be in force.
@@ -28,22 +32,42 @@ pub struct Outcome {
     pub problems: Problems,
     /// Every file that was read or missed, with what it was before: a change of any of them is worth another try.
     pub files: Vec<(PathBuf, Print)>,
+    /// The edits at run time that the files have ended.
+    pub ended: Vec<Ended>,
 }
 
-/// Reads everything. `previous` has the trusts in force, which stand in for files that have gone bad since.
-pub fn load(path: &Path, previous: Option<&Trusts>) -> Outcome {
-    let mut problems = Problems::default();
+/// Reads everything. `previous` has the trusts in force, which stand in for files that have gone bad since; `edits` are
+/// the edits at run time that lie over the files.
+pub fn load(path: &Path, previous: Option<&Trusts>, edits: impl FnOnce(&Config) -> Layer) -> Outcome {
+    let (mut problems, mut ended) = (Problems::default(), Vec::new());
     let mut files = vec![with_print(path)];
     let mut trusts = Trusts::new(previous);
     let loaded = config::read_config(path, Scope::Machine, &mut problems).and_then(|config| {
         files.extend(config.routes.iter().map(|file| with_print(file)));
         let routes = config::load_routes(&config.routes, Some(&mut trusts), &mut problems);
+        let applied = routes.map(|LoadedRoutes { table, files }| {
+            let applied = edits(&config).apply(table, |spec, at| read_edit(spec, at, &mut trusts, &mut problems));
+            (applied, files)
+        });
         files.extend(trusts.files().map(|(file, print)| (file.to_owned(), print.clone())));
-        let LoadedRoutes { table, files } = routes?;
-        let snapshot = Snapshot { generation: 1, table, removed: RouteTable::new(), files, trusts };
-        Some(Loaded { config, snapshot })
+        let (applied, files) = applied?;
+        ended = applied.ended;
+        let (table, removed, trusts) = (applied.table, applied.removed, Arc::new(trusts));
+        Some(Loaded { config, snapshot: Snapshot { generation: 1, table, removed, files, trusts } })
     });
-    Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files }
+    Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files, ended }
+}
+
+/// One edit that cannot be read any more, because its files are gone, does not hold up the rest.
+fn read_edit(spec: &RouteSpec, at: SystemTime, trusts: &mut Trusts, problems: &mut Problems) -> Option<Route> {
+    let mut own = Problems::default();
+    let route = config::read_edit(spec, at, Some(trusts), &mut own);
+    if route.is_none() {
+        let message = format!("a route that was added at run time is left out: {}", own.first_error());
+        let help = format!("put it right, or `portolan routes remove '{}'`", spec.pattern);
+        problems.push(Problem::warning(message).help(help));
+    }
+    route
 }
 
 fn with_print(file: &Path) -> (PathBuf, Print) {

@@ -19,7 +19,20 @@ pub struct Snapshot {
     /// What each routes file gave to the two, in the order of the table.
     pub files: Vec<FileCount>,
     /// What the files of the routes' TLS policies held when the table was built.
-    pub trusts: Trusts,
+    pub trusts: Arc<Trusts>,
+}
+
+impl Snapshot {
+    /// The same under the next number; it shares all that it holds.
+    pub fn next(&self) -> Self {
+        Self {
+            generation: self.generation + 1,
+            table: self.table.clone(),
+            removed: self.removed.clone(),
+            files: self.files.clone(),
+            trusts: Arc::clone(&self.trusts),
+        }
+    }
 }
 
 /// The candidates for one node. It holds the snapshot, and is dropped when the dial ends.

@@ -2,21 +2,25 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::config::{AdminConfig, Config, SocketConfig};
+use crate::admin::view::{ChangeView, ProblemView};
+use crate::config::{AdminConfig, Config, Problem, SocketConfig};
+use crate::control::{Ask, Refusal};
 use crate::daemon::Daemon;
+use crate::edits::{self, Edited, Edits, Ended};
 use crate::listen::{Doors, Inherited};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
-use crate::route::{Entry, RouteTable};
+use crate::route::{Entry, Route, RouteTable, Row};
 use crate::systemd;
 use crate::watch::{Print, Watch};
 
@@ -26,6 +30,12 @@ pub struct Reloader {
     doors: Doors,
     log: Log,
     watch: Watch,
+    /// What the last reload read or missed, with what it was before.
+    files: Vec<(PathBuf, Print)>,
+    /// The edits at run time. Only this task and what it waits for has them.
+    edits: Arc<Mutex<Edits>>,
+    /// What it is asked for; `None` when the daemon ends.
+    asks: Option<mpsc::Receiver<Ask>>,
     /// What the main socket was bound by.
     socket: SocketConfig,
     /// What the admin API's socket was bound by.
@@ -36,25 +46,42 @@ pub struct Reloader {
     lost: usize,
 }
 
+/// What a [`Reloader`] takes over from the start.
+pub struct Parts {
+    /// The doors that are open.
+    pub doors: Doors,
+    /// The log.
+    pub log: Log,
+    /// The files that the daemon was loaded from, each with what it was before it was read.
+    pub files: Vec<(PathBuf, Print)>,
+    /// The edits at run time.
+    pub edits: Edits,
+    /// What it will be asked for.
+    pub asks: mpsc::Receiver<Ask>,
+}
+
 impl Reloader {
     /// How often retired tables and lost log lines are looked at.
     const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-    /// Watches the files that the daemon was loaded from, each with what it was before it was read.
-    pub fn new(daemon: Arc<Daemon>, doors: Doors, log: Log, files: Vec<(PathBuf, Print)>) -> Self {
+    /// Watches the files that the daemon was loaded from.
+    pub fn new(daemon: Arc<Daemon>, parts: Parts) -> Self {
+        let Parts { doors, log, files, edits, asks } = parts;
         let mut watch = Watch::new();
-        watch.set(files);
+        watch.set(files.iter().cloned());
+        let (edits, asks) = (Arc::new(Mutex::new(edits)), Some(asks));
         let (socket, admin) = (daemon.config().socket.clone(), daemon.config().admin.clone());
-        Self { daemon, doors, log, watch, socket, admin, retired: Vec::new(), lost: 0 }
+        Self { daemon, doors, log, watch, files, edits, asks, socket, admin, retired: Vec::new(), lost: 0 }
     }
 
-    /// Reloads at each SIGHUP and at each change of a file, for ever.
+    /// Reloads at each SIGHUP and at each change of a file, and does what it is asked for; for ever.
     pub async fn run(&mut self, hangup: &mut Signal) {
         let mut housekeeping = tokio::time::interval(Self::HOUSEKEEPING);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload("SIGHUP").await,
-                () = self.watch.changed() => self.reload("a file has changed").await,
+                _ = hangup.recv() => drop(self.reload("SIGHUP", false).await),
+                () = self.watch.changed() => drop(self.reload("a file has changed", false).await),
+                Some(ask) = next(&mut self.asks) => self.answer(ask).await,
                 _ = housekeeping.tick() => self.keep_house(),
             }
         }
@@ -74,6 +101,8 @@ impl Reloader {
 
     /// Shuts every door.
     pub fn shut_doors(&mut self) {
+        // Who waits for an answer is told that there is none.
+        self.asks = None;
         self.doors.shut();
     }
 
@@ -82,44 +111,125 @@ impl Reloader {
         self.tell_lost_lines();
     }
 
-    async fn reload(&mut self, cause: &'static str) {
+    /// Does what was asked for, and says what came of it; one who does not wait for that is none of our affair.
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Add(json, reply) => {
+                let edited = self.edit(move |old, edits| edits::add(old, edits, &json)).await;
+                drop(reply.send(edited.and_then(|(row, change)| Ok((row.ok_or(Refusal::Ending)?, change)))));
+            }
+            Ask::Remove(pattern, reply) => {
+                let edited = self.edit(move |old, edits| edits::remove(old, edits, &pattern)).await;
+                drop(reply.send(edited.map(|(_, change)| change)));
+            }
+            Ask::Reload { strict, reply } => drop(reply.send(self.reload("request", strict).await)),
+        }
+    }
+
+    /// Makes an edit and puts it in force.
+    async fn edit(
+        &mut self,
+        edit: impl FnOnce(&Snapshot, &mut Edits) -> Result<Edited, Refusal> + Send + 'static,
+    ) -> Result<(Option<Arc<Row<Route>>>, ChangeView), Refusal> {
+        let (old, edits) = (self.daemon.snapshot(), Arc::clone(&self.edits));
+        let edited = spawn_blocking(move || edit(&old, &mut lock(&edits))).await;
+        let Edited { snapshot, row, warnings } = edited.map_err(|panic| Refusal::Unkept(panic.to_string()))??;
+        let old = self.daemon.snapshot();
+        let (generation, routes) = (snapshot.generation, snapshot.table.len());
+        let (added, removed) = (routes.saturating_sub(old.table.len()), old.table.len().saturating_sub(routes));
+        if !Arc::ptr_eq(&snapshot.trusts, &old.trusts) {
+            // Files that only a new route names are watched from now on.
+            let named = snapshot.trusts.files().map(|(file, print)| (file.to_owned(), print.clone()));
+            self.watch.set(self.files.iter().cloned().chain(named));
+        }
+        self.retired.push(self.daemon.replace_snapshot(snapshot));
+        Ok((row, ChangeView { generation, routes, added, removed, changed: 0, warnings }))
+    }
+
+    /// Reads the files again. `strict` makes a warning an error.
+    async fn reload(&mut self, cause: &'static str, strict: bool) -> Result<ChangeView, Refusal> {
         let started = Instant::now();
         systemd::reloading();
         self.watch.begin();
-        let (path, old) = (Arc::clone(&self.daemon.config().path), self.daemon.snapshot());
+        let (path, old, edits) =
+            (Arc::clone(&self.daemon.config().path), self.daemon.snapshot(), Arc::clone(&self.edits));
         let read = spawn_blocking(move || {
-            let outcome = load::load(&path, Some(&old.trusts));
+            let outcome = load::load(&path, Some(&old.trusts), |_| lock(&edits).layer().clone());
             let changes = outcome.loaded.as_ref().map(|new| Changes::between(&old.table, &new.snapshot.table));
             (outcome, changes)
         });
-        match read.await {
+        let done = match read.await {
             Ok((outcome, changes)) => {
-                let Outcome { loaded, problems, files } = outcome;
-                load::log_problems(&problems);
-                match loaded.zip(changes) {
-                    Some((loaded, changes)) => self.swap(loaded, &changes, cause, started),
-                    None => self.refuse(cause, problems.first_error()),
-                }
-                self.watch.set(files);
+                self.files.clone_from(&outcome.files);
+                self.watch.set(outcome.files.iter().cloned());
+                load::log_problems(&outcome.problems);
+                self.decide(outcome, changes, cause, strict, started).await
             }
             Err(panic) => {
                 // It would not go otherwise with the same files.
                 self.watch.remember();
                 self.refuse(cause, panic.to_string());
+                Err(Refusal::Unkept(panic.to_string()))
             }
-        }
+        };
         systemd::ready(&self.status());
+        done
     }
 
-    fn swap(&mut self, mut loaded: Loaded, changes: &Changes, cause: &'static str, started: Instant) {
+    async fn decide(
+        &mut self,
+        outcome: Outcome,
+        changes: Option<Changes>,
+        cause: &'static str,
+        strict: bool,
+        started: Instant,
+    ) -> Result<ChangeView, Refusal> {
+        let Outcome { loaded, problems, ended, .. } = outcome;
+        let said: Vec<_> = problems.iter().map(ProblemView::of).collect();
+        let is_good = !strict || problems.is_empty();
+        let Some((loaded, changes)) = loaded.zip(changes).filter(|_| is_good) else {
+            self.refuse(cause, problems.why());
+            return Err(Refusal::Invalid(said));
+        };
+        let routes = loaded.snapshot.table.len();
+        let generation = self.swap(loaded, &changes, cause, started)?;
+        self.end(ended).await;
+        let Changes { added, removed, changed } = changes;
+        Ok(ChangeView { generation, routes, added, removed, changed, warnings: said })
+    }
+
+    /// Takes out the edits that the files have ended.
+    pub async fn end(&self, ended: Vec<Ended>) {
+        for edit in &ended {
+            info!(what = %edit, "an edit at run time has ended");
+        }
+        if ended.is_empty() {
+            return;
+        }
+        let edits = Arc::clone(&self.edits);
+        match spawn_blocking(move || lock(&edits).end(&ended)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "what has ended is not written down yet"),
+            Err(panic) => error!(%panic, "what has ended is not written down"),
+        }
+    }
+
+    fn swap(
+        &mut self,
+        mut loaded: Loaded,
+        changes: &Changes,
+        cause: &'static str,
+        started: Instant,
+    ) -> Result<u64, Refusal> {
         let prepared = match self.doors.prepare_forwards(&loaded.config.forwards, &mut Inherited::default()) {
             Ok(prepared) => prepared,
             Err(errors) => {
                 for error in &errors {
                     error!("{error}");
                 }
-                let first = errors.first().map(ToString::to_string).unwrap_or_default();
-                return self.refuse(cause, first);
+                let problems: Vec<_> = errors.iter().map(|error| Problem::error(error.to_string())).collect();
+                self.refuse(cause, errors.first().map(ToString::to_string).unwrap_or_default());
+                return Err(Refusal::Invalid(problems.iter().map(ProblemView::of).collect()));
             }
         };
         let config = loaded.config.clone();
@@ -132,6 +242,7 @@ impl Reloader {
         self.log.follow(&config.log);
         self.daemon.set_refused(None);
         info!(generation, routes, %changes, cause, took = ?started.elapsed(), "reloaded");
+        Ok(generation)
     }
 
     /// What of `portolan.toml` is read at the start only; said at each reload for as long as it is out of step.
@@ -168,6 +279,15 @@ impl Reloader {
         }
         self.lost = lost;
     }
+}
+
+async fn next(asks: &mut Option<mpsc::Receiver<Ask>>) -> Option<Ask> {
+    asks.as_mut()?.recv().await
+}
+
+/// A panic with the lock leaves edits that are written or not, and the journal knows which.
+fn lock(edits: &Mutex<Edits>) -> MutexGuard<'_, Edits> {
+    edits.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a reload changes in the table.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::view::{ChangeView, ProblemView};
 use super::*;
 use crate::control::{Ask, Refusal};
+use crate::edits::Layer;
 use crate::load;
 use crate::route::testing::{route, row};
 use crate::route::{Origin, Taken};
@@ -60,7 +61,7 @@ impl Api {
         }
         std::fs::write(folder.path().join("routes.toml"), routes).unwrap();
         std::fs::write(folder.path().join("portolan.toml"), "").unwrap();
-        let loaded = load::load(&folder.path().join("portolan.toml"), None).loaded.unwrap();
+        let loaded = load::load(&folder.path().join("portolan.toml"), None, |_| Layer::default()).loaded.unwrap();
         let (control, asks) = Control::new();
         Self { daemon: Arc::new(Daemon::new(loaded)), control, asks, _folder: folder }
     }

@@ -1,5 +1,7 @@
 //! The shapes that the admin API, the commands and the journal share.
 
+use std::path::{Path, absolute};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -7,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Place, Problem, visible};
 use crate::route::{Origin, Route, TlsPolicy};
 
-/// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute. What
-/// this says, a routes file says in the same words.
+/// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute.
+/// What this says, a routes file says in the same words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
@@ -207,6 +209,38 @@ pub struct RelayPage {
     pub next: Option<u64>,
 }
 
+/// What a reload would change: `portolan diff`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffView {
+    /// Routes that would be new, in the order in which they would be tried.
+    pub added: Vec<RouteView>,
+    /// Routes that would be gone.
+    pub removed: Vec<RouteView>,
+    /// Routes that would say something else.
+    pub changed: Vec<ChangedRoute>,
+    /// Live relays whose route would be gone. They go on.
+    pub relays: Vec<StrandedRelay>,
+}
+
+/// A route that would say something else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedRoute {
+    /// As it is in force.
+    pub before: RouteView,
+    /// As the files have it.
+    pub after: RouteView,
+}
+
+/// A live relay whose route would be gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrandedRelay {
+    /// The relay.
+    #[serde(flatten)]
+    pub relay: RelayView,
+    /// The pattern of the route that would be the first for its node; null if there were none.
+    pub then: Option<String>,
+}
+
 /// Why the admin API refuses: an `application/problem+json` (RFC 9457) of the type `about:blank`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {
@@ -263,11 +297,8 @@ impl TlsSpec {
         if *policy == TlsPolicy::default() {
             return Self::Switch(true);
         }
-        let path = |path: &std::path::Path| {
-            // It fails where there is no working folder, and then nothing that is relative can be read either.
-            let absolute = std::path::absolute(path);
-            absolute.as_deref().unwrap_or(path).to_string_lossy().into_owned()
-        };
+        // Without a working folder a path stays as it is.
+        let path = |path: &Path| absolute(path).as_deref().unwrap_or(path).to_string_lossy().into_owned();
         Self::Policy(TlsPolicySpec {
             ca: policy.ca.as_deref().map(path),
             cert: policy.identity.as_ref().map(|identity| path(&identity.cert)),

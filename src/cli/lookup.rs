@@ -10,7 +10,8 @@ use super::Exit;
 use super::console::Console;
 use super::view::write_routes;
 use crate::admin::view::{LookupView, RouteView};
-use crate::config::{Problems, Scope, find_config, load_config, load_routes, visible};
+use crate::config::{Config, Problems, Scope, find_config, load, load_routes, read_edit, visible};
+use crate::edits::{Layer, state_folder};
 use crate::node::{BadNodeName, NodeName};
 use crate::route::RouteTable;
 
@@ -32,43 +33,65 @@ pub(super) struct Arguments {
 
 /// Exits with 0 when every node has a route.
 pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
-    let Some(table) = table(arguments, console)? else { return Ok(Exit::Problems) };
+    let Some(tables) = tables(arguments, console)? else { return Ok(Exit::Problems) };
     let mut all = true;
     for name in &arguments.names {
         if name != "-" {
-            all &= answer(&table, NodeName::parse(name), name, arguments.json, console)?;
+            all &= answer(&tables, NodeName::parse(name), name, arguments.json, console)?;
             continue;
         }
         let mut line = Vec::new();
         while let Some(name) = next_line(console.input, &mut line)? {
             if !name.is_empty() {
                 let shown = String::from_utf8_lossy(name);
-                all &= answer(&table, NodeName::from_bytes(name), &shown, arguments.json, console)?;
+                all &= answer(&tables, NodeName::from_bytes(name), &shown, arguments.json, console)?;
             }
         }
     }
     Ok(if all { Exit::Ok } else { Exit::Problems })
 }
 
-fn table(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Option<RouteTable>> {
+/// The routes in force, and those of files that were removed at run time.
+#[derive(Debug, Default)]
+struct Tables {
+    table: RouteTable,
+    removed: RouteTable,
+}
+
+fn tables(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Option<Tables>> {
     let mut problems = Problems::default();
-    let files = if !arguments.routes.is_empty() {
-        Some(arguments.routes.clone())
-    } else {
-        match find_config(arguments.config.as_deref()) {
-            Ok(path) => load_config(&path, Scope::Text, &mut problems).map(|config| config.routes),
+    let tables = if arguments.routes.is_empty() {
+        let path = match find_config(arguments.config.as_deref()) {
+            Ok(path) => path,
             Err(error) => {
                 console.complain(&error.to_string())?;
                 return Ok(None);
             }
-        }
+        };
+        let loaded = load(&path, Scope::Text, None, &mut problems);
+        loaded.map(|(config, loaded)| with_edits(&config, loaded.table, console)).transpose()?
+    } else {
+        let loaded = load_routes(&arguments.routes, None, &mut problems);
+        loaded.map(|loaded| Tables { table: loaded.table, ..Tables::default() })
     };
-    let loaded = files.and_then(|files| load_routes(&files, None, &mut problems));
     // Warnings are for `check`.
-    if loaded.is_none() {
+    if tables.is_none() {
         console.show(&problems)?;
     }
-    Ok(loaded.map(|loaded| loaded.table))
+    Ok(tables)
+}
+
+/// Lays the edits at run time over the files, as the daemon does.
+fn with_edits(config: &Config, table: RouteTable, console: &mut Console<'_>) -> io::Result<Tables> {
+    let layer = match Layer::read(&state_folder(config)) {
+        Ok((layer, _damage)) => layer,
+        Err(error) => {
+            console.complain(&format!("{error}; edits at run time are not shown"))?;
+            Layer::default()
+        }
+    };
+    let applied = layer.apply(table, |spec, at| read_edit(spec, at, None, &mut Problems::default()));
+    Ok(Tables { table: applied.table, removed: applied.removed })
 }
 
 /// The next line without its end, in a buffer that is used again.
@@ -83,7 +106,7 @@ fn next_line<'a>(input: &mut dyn BufRead, line: &'a mut Vec<u8>) -> io::Result<O
 
 /// Writes the routes of a node, and tells whether there are any.
 fn answer(
-    table: &RouteTable,
+    tables: &Tables,
     node: Result<NodeName, BadNodeName>,
     shown: &str,
     json: bool,
@@ -96,9 +119,12 @@ fn answer(
             return Ok(false);
         }
     };
-    let routes: Vec<_> = table.routes_for(&node).into_iter().flatten().map(|route| RouteView::of(route)).collect();
+    let matches = |table: &RouteTable| -> Vec<_> {
+        table.routes_for(&node).into_iter().flatten().map(|route| RouteView::of(route)).collect()
+    };
+    let (routes, removed) = (matches(&tables.table), matches(&tables.removed));
     let found = !routes.is_empty();
-    let answer = LookupView { node: node.as_str().to_owned(), routes, removed: Vec::new(), more: false };
+    let answer = LookupView { node: node.as_str().to_owned(), routes, removed, more: false };
     if json {
         serde_json::to_writer(&mut *console.out, &answer)?;
         writeln!(console.out)?;
@@ -108,6 +134,10 @@ fn answer(
             writeln!(console.out, "  no route")?;
         }
         write_routes(&answer.routes, console.out)?;
+        if !answer.removed.is_empty() {
+            writeln!(console.out, "  removed at run time:")?;
+            write_routes(&answer.removed, console.out)?;
+        }
     }
     Ok(found)
 }

@@ -15,6 +15,12 @@ mod view;
 mod lookup;
 /// `portolan connect`
 pub mod connect;
+/// `portolan routes`
+mod routes;
+/// `portolan reload`
+mod reload;
+/// `portolan diff`
+mod diff;
 /// `portolan demo`
 mod demo;
 /// `portolan completions` and `portolan man`
@@ -23,6 +29,8 @@ mod papers;
 mod console;
 /// Where a command finds the daemon.
 mod socket;
+/// How a command asks the daemon.
+mod admin;
 
 use console::Console;
 pub use socket::{NoDaemon, Which, open_socket, socket_candidates};
@@ -47,6 +55,12 @@ enum Command {
     Check(check::Arguments),
     /// Say which routes match a node, in the order in which they would be tried
     Lookup(lookup::Arguments),
+    /// List, add and remove routes of the running daemon
+    Routes(routes::Arguments),
+    /// Make the running daemon read its files again, and wait for what comes of it
+    Reload(reload::Arguments),
+    /// Say what a reload of the running daemon would change
+    Diff(diff::Arguments),
     /// Join stdin and stdout to a node, through the running daemon
     Connect(connect::ConnectArgs),
     /// Show it all in a temporary folder: two nodes, a daemon, a failover, a reload
@@ -87,6 +101,9 @@ pub fn main() -> ExitCode {
         Command::Demo => on_console(demo::run),
         Command::Check(arguments) => on_console(|console| check::run(&arguments, console)),
         Command::Lookup(arguments) => on_console(|console| lookup::run(&arguments, console)),
+        Command::Routes(arguments) => on_console(|console| routes::run(&arguments, console)),
+        Command::Reload(arguments) => on_console(|console| reload::run(&arguments, console)),
+        Command::Diff(arguments) => on_console(|console| diff::run(&arguments, console)),
         Command::Completions(arguments) => on_console(|console| papers::completions(&arguments, definition(), console)),
         Command::Man(arguments) => on_console(|console| papers::man(&arguments, definition(), console)),
     }

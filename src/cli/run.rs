@@ -38,6 +38,7 @@ fn serve(arguments: &Arguments) -> Result<(), String> {
             let color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
             problems.render(color)
         }
+        StartError::Edits(error) => told(&error),
         StartError::Bind(errors) => errors.iter().map(|error| told(error)).collect(),
         StartError::System(what, error) => told(&format!("{what}: {error}")),
     })

@@ -217,6 +217,11 @@ impl Problems {
         text
     }
 
+    /// Why a file is refused, in one line; without an error it is for the warnings, because they were to count as such.
+    pub fn why(&self) -> String {
+        if self.has_errors() { self.first_error() } else { format!("{}, and none was to be let pass", self.summary()) }
+    }
+
     /// The first error in one line, with its place, and how many more there are.
     pub fn first_error(&self) -> String {
         let Some(first) = self.list.iter().find(|problem| problem.severity == Severity::Error) else {

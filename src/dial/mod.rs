@@ -152,7 +152,7 @@ mod tests {
             table,
             removed: RouteTable::new(),
             files: Vec::new(),
-            trusts: Trusts::new(None),
+            trusts: Arc::new(Trusts::new(None)),
         });
         let outcome = async |node| {
             let plan = Plan::new(Arc::clone(&snapshot), NodeName::parse(node).unwrap());

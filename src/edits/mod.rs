@@ -3,6 +3,7 @@
 //! They are a layer over the files. [`Layer`] says what that means, [`Edits`] keeps it in a journal: an edit is on disk
 //! before anybody is told that it is done.
 
+mod change;
 mod layer;
 mod record;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use crate::admin::view::RouteSpec;
 use crate::config::Config;
 use crate::journal::{Damage, Journal, JournalError};
 use crate::route::{Origin, Route, Unknown};
+pub use change::{Edited, add, remove};
 pub use layer::{Applied, Ended, Layer};
 pub use record::{Edit, Record};
 

@@ -18,15 +18,16 @@ use super::HANG;
 /// The command under test.
 pub const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
 
-/// A folder with the files of a daemon.
+/// A folder with the files of a daemon; removed with the last of its clones.
+#[derive(Clone)]
 pub struct Folder {
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl Folder {
     /// A folder with these routes; `extra` is added to `portolan.toml`.
     pub fn new(routes: &str, extra: &str) -> Self {
-        let folder = Self { dir: tempfile::tempdir().unwrap() };
+        let folder = Self { dir: Arc::new(tempfile::tempdir().unwrap()) };
         folder.write("routes.toml", routes);
         let head = "routes = \"routes.toml\"\n";
         folder.write("portolan.toml", &format!("{head}\n{extra}\n[socket]\npath = \"portolan.sock\"\n"));

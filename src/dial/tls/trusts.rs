@@ -78,6 +78,18 @@ impl Trusts {
         }
     }
 
+    /// The same Trusts, in which more policies can be opened.
+    pub fn extended(&self) -> Self {
+        Self {
+            trusts: self.trusts.clone(),
+            previous: HashMap::new(),
+            system: self.system.clone(),
+            previous_system: None,
+            files: self.files.clone(),
+            provider: Arc::clone(&self.provider),
+        }
+    }
+
     /// Reads the files of a policy and makes its Trust. Blocks on the file system: for the builder's thread.
     ///
     /// An error means that there is no Trust for this policy, neither new nor old.

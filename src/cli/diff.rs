@@ -1,0 +1,194 @@
+//! `portolan diff`: what a reload of the running daemon would change.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+use std::time::SystemTime;
+
+use clap::Args;
+
+use super::Exit;
+use super::admin::{Admin, AdminArguments, Failure};
+use super::console::Console;
+use super::routes::Pages;
+use super::view::write_routes;
+use crate::admin::view::{
+    ChangedRoute, DiffView, RelayPage, RelayView, RouteSpec, RouteView, SourceView, StrandedRelay, TableView,
+};
+use crate::config::{self, Kind, Problems, Scope, kind_of, visible};
+use crate::node::NodeName;
+use crate::route::{Origin, Route, RouteTable};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A routes file, as if it stood in the place of the daemon's, or a portolan.toml with its routes files. Default:
+    /// the daemon's own files as they are now
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Which of the daemon's routes files FILE stands for, if it has several
+    #[arg(long, value_name = "FILE", requires = "file")]
+    replaces: Option<PathBuf>,
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+/// So many relays are asked for at once.
+const PAGE: usize = 1000;
+
+pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
+    let daemon = match Running::ask(&arguments.admin) {
+        Ok(daemon) => daemon,
+        Err(failure) => return failure.tell(console),
+    };
+    let mut problems = Problems::default();
+    let loaded = match files(arguments, &daemon.table, &mut problems) {
+        Ok(files) => files.and_then(|files| config::load_routes(&files, None, &mut problems)),
+        Err(ambiguous) => {
+            console.complain(&ambiguous)?;
+            return Ok(Exit::Problems);
+        }
+    };
+    let Some(loaded) = loaded else {
+        console.show(&problems)?;
+        return Ok(Exit::Problems);
+    };
+    let diff = daemon.against(loaded.table);
+    if arguments.json {
+        serde_json::to_writer(&mut *console.out, &diff)?;
+        writeln!(console.out)?;
+    } else {
+        write_text(&diff, console)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The routes files to be compared; an error says that FILE could stand for several.
+fn files(arguments: &Arguments, table: &TableView, problems: &mut Problems) -> Result<Option<Vec<PathBuf>>, String> {
+    let mut routes_of = |path: &Path| config::load_config(path, Scope::Text, problems).map(|config| config.routes);
+    let Some(file) = &arguments.file else { return Ok(routes_of(Path::new(&table.config))) };
+    if kind_of(file) == Kind::Daemon {
+        return Ok(routes_of(file));
+    }
+    let mut files: Vec<PathBuf> = table.files.iter().map(|file| PathBuf::from(&file.path)).collect();
+    let named = arguments.replaces.as_ref().unwrap_or(file);
+    let named = absolute(named).unwrap_or_else(|_| named.clone());
+    let only = files.len() == 1 && arguments.replaces.is_none();
+    match files.iter_mut().find(|known| **known == named || only) {
+        Some(known) => known.clone_from(file),
+        None => {
+            let known: Vec<_> = table.files.iter().map(|file| format!("--replaces {}", file.path)).collect();
+            let file = file.display();
+            return Err(format!(
+                "the daemon has several routes files; say which {file} stands for: {}",
+                known.join(" or ")
+            ));
+        }
+    }
+    Ok(Some(files))
+}
+
+/// What a daemon has in force.
+struct Running {
+    table: TableView,
+    routes: Vec<RouteView>,
+    removed: Vec<RouteView>,
+    relays: Vec<RelayView>,
+}
+
+impl Running {
+    fn ask(arguments: &AdminArguments) -> Result<Self, Failure> {
+        let admin = Admin::new(arguments)?;
+        let mut relays = Vec::new();
+        let mut after = Some(0);
+        while let Some(id) = after {
+            let page: RelayPage = admin.get(&format!("/v1/relays?limit={PAGE}&after={id}"))?;
+            relays.extend(page.relays);
+            after = page.next;
+        }
+        Ok(Self {
+            table: admin.get("/v1/table")?,
+            routes: Pages::all(arguments, false)?,
+            removed: Pages::all(arguments, true)?,
+            relays,
+        })
+    }
+
+    /// What would change if the files held this table: the edits at run time stay over it as they would in a reload.
+    fn against(self, mut new: RouteTable) -> DiffView {
+        for hidden in &self.removed {
+            if new.get(&hidden.spec.pattern).is_some_and(|route| RouteSpec::of(route) == hidden.spec) {
+                drop(new.remove(&hidden.spec.pattern));
+            }
+        }
+        let is_edit = |route: &&RouteView| matches!(route.source, SourceView::Edit { .. });
+        for edit in self.routes.iter().filter(is_edit) {
+            if let Some(route) = route_of(edit) {
+                // One that the files have now is replaced by theirs.
+                drop(new.add(route));
+            }
+        }
+        let mut diff = DiffView::default();
+        let mut gone: HashMap<&str, &RouteView> =
+            self.routes.iter().map(|route| (route.spec.pattern.as_str(), route)).collect();
+        for route in new.iter() {
+            let after = RouteView::of(route);
+            match gone.remove(after.spec.pattern.as_str()) {
+                None => diff.added.push(after),
+                Some(before) if before.spec != after.spec => {
+                    diff.changed.push(ChangedRoute { before: before.clone(), after });
+                }
+                Some(_same) => {}
+            }
+        }
+        diff.removed =
+            self.routes.iter().filter(|route| gone.contains_key(route.spec.pattern.as_str())).cloned().collect();
+        diff.relays = self.relays.into_iter().filter_map(|relay| stranded(relay, &new)).collect();
+        diff
+    }
+}
+
+/// A route that was added at run time, as the daemon would read it.
+fn route_of(edit: &RouteView) -> Option<Route> {
+    let spec = serde_json::to_value(&edit.spec).ok()?;
+    let origin = Origin::Edit { at: SystemTime::now() };
+    config::read_spec(Path::new("edit"), &spec, origin, None, &mut Problems::default())
+}
+
+/// A relay whose route would be gone, and what its node would get instead.
+fn stranded(relay: RelayView, new: &RouteTable) -> Option<StrandedRelay> {
+    if new.get(&relay.pattern).is_some() {
+        return None;
+    }
+    let node = NodeName::parse(&relay.node).ok();
+    let then = node.and_then(|node| Some(new.find(&node, None)?.pattern.to_string()));
+    Some(StrandedRelay { relay, then })
+}
+
+fn write_text(diff: &DiffView, console: &mut Console<'_>) -> io::Result<()> {
+    for (sign, routes) in [("added", &diff.added), ("removed", &diff.removed)] {
+        if !routes.is_empty() {
+            writeln!(console.out, "{sign}")?;
+            write_routes(routes, console.out)?;
+        }
+    }
+    if !diff.changed.is_empty() {
+        writeln!(console.out, "changed, before and after")?;
+        for ChangedRoute { before, after } in &diff.changed {
+            write_routes(&[before.clone(), after.clone()], console.out)?;
+        }
+    }
+    if !diff.relays.is_empty() {
+        writeln!(console.out, "relays whose route would be gone; they go on")?;
+    }
+    for StrandedRelay { relay, then } in &diff.relays {
+        let then = then.as_deref().map_or("no route".to_owned(), |pattern| format!("by {pattern}"));
+        let RelayView { node, pattern, address, .. } = relay;
+        let line = format!("{node} at {address} by {pattern}; the next request: {then}");
+        writeln!(console.out, "  {}", visible(&line))?;
+    }
+    let DiffView { added, removed, changed, .. } = diff;
+    writeln!(console.out, "+{} -{} ~{}", added.len(), removed.len(), changed.len())
+}

@@ -1,0 +1,233 @@
+//! `portolan routes`: the table of the running daemon, and edits of it.
+
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+
+use clap::{Args, Subcommand};
+
+use super::Exit;
+use super::admin::{Admin, AdminArguments, Failure, escaped, show};
+use super::console::Console;
+use super::view::write_routes;
+use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, RouteView, TlsPolicySpec, TlsSpec};
+use crate::config::visible;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the routes in force, in the order in which they are tried
+    List(List),
+    /// Add a route; it is kept until it is removed, or until a routes file has its pattern
+    Add(Box<Add>),
+    /// Remove the route with this pattern; one of a routes file stays removed until its entry there is changed
+    Remove(Remove),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// The routes of files that were removed at run time, in the place of those in force
+    #[arg(long)]
+    removed: bool,
+    /// Write one JSON object for each route, one a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+struct Add {
+    /// Which nodes it is for: a regular expression, searched anywhere in the name
+    #[arg(value_name = "MATCH")]
+    pattern: String,
+    /// Where the node may be reached, as host:port, tried in this order; may be given several times
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    host: Vec<String>,
+    /// Strict order, highest first
+    #[arg(long, default_value_t = 100, allow_negative_numbers = true)]
+    weight: i64,
+    /// TLS to the upstream
+    #[arg(long)]
+    tls: bool,
+    /// Certificate authorities that are trusted, in PEM; this and the following include --tls
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Our certificate chain, in PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// The name that the peer's certificate must bear
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// SHA-256 of the peer's public key, in base64; may be given several times
+    #[arg(long, value_name = "BASE64")]
+    pin_sha256: Vec<String>,
+    /// Verify neither chain nor name
+    #[arg(long)]
+    insecure_skip_verify: bool,
+    /// How long TCP and TLS of one attempt may take, such as 3s
+    #[arg(long, value_name = "DURATION")]
+    connect_timeout: Option<String>,
+    /// When it matches, the static routes are all that is tried
+    #[arg(long = "final")]
+    is_final: bool,
+    /// A short name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// A sentence for people
+    #[arg(long)]
+    description: Option<String>,
+    /// Write the route as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+struct Remove {
+    /// Its pattern, as it is written
+    #[arg(value_name = "MATCH")]
+    pattern: String,
+    /// Write what was changed as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+/// So many routes are asked for at once.
+const PAGE: usize = 1000;
+
+pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
+    match &arguments.command {
+        Command::List(list) => self::list(list, console),
+        Command::Add(add) => self::add(add, console),
+        Command::Remove(remove) => self::remove(remove, console),
+    }
+}
+
+fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
+    let pages = Admin::new(&list.admin).map(|admin| Pages { admin, removed: list.removed, after: Some(String::new()) });
+    let mut pages = match pages {
+        Ok(pages) => pages,
+        Err(failure) => return failure.tell(console),
+    };
+    loop {
+        let page = match pages.next() {
+            None => return Ok(Exit::Ok),
+            Some(Err(failure)) => return failure.tell(console),
+            Some(Ok(page)) => page,
+        };
+        if list.json {
+            for route in &page {
+                serde_json::to_writer(&mut *console.out, route)?;
+                writeln!(console.out)?;
+            }
+        } else {
+            write_routes(&page, console.out)?;
+        }
+    }
+}
+
+/// The routes of a daemon, page by page.
+pub(super) struct Pages {
+    admin: Admin,
+    removed: bool,
+    /// Where the next page begins, if there is one.
+    after: Option<String>,
+}
+
+impl Pages {
+    /// The routes in force, or those of files that were removed at run time.
+    pub(super) fn all(admin: &AdminArguments, removed: bool) -> Result<Vec<RouteView>, Failure> {
+        let pages = Self { admin: Admin::new(admin)?, removed, after: Some(String::new()) };
+        Ok(pages.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+}
+
+impl Iterator for Pages {
+    type Item = Result<Vec<RouteView>, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let after = self.after.take()?;
+        let after = if after.is_empty() { after } else { format!("&after={}", escaped(&after)) };
+        let page = self.admin.get::<RoutePage>(&format!("/v1/routes?limit={PAGE}&removed={}{after}", self.removed));
+        Some(page.map(|page| {
+            self.after = page.next;
+            page.routes
+        }))
+    }
+}
+
+fn add(add: &Add, console: &mut Console<'_>) -> io::Result<Exit> {
+    let spec = serde_json::to_string(&add.spec()?)?;
+    let added = Admin::new(&add.admin).and_then(|admin| admin.post::<AddedView>("/v1/routes", Some(spec)));
+    match added {
+        Err(failure) => failure.tell(console),
+        Ok(added) => {
+            show(&added.warnings, console)?;
+            if add.json {
+                serde_json::to_writer(&mut *console.out, &added.route)?;
+                writeln!(console.out)?;
+            } else {
+                write_routes(&[added.route], console.out)?;
+            }
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+impl Add {
+    fn spec(&self) -> io::Result<RouteSpec> {
+        // An edit belongs to no file that its paths could be relative to.
+        let path = |path: &Option<PathBuf>| -> io::Result<Option<String>> {
+            path.as_deref().map(|path: &Path| Ok(absolute(path)?.to_string_lossy().into_owned())).transpose()
+        };
+        let policy = TlsPolicySpec {
+            ca: path(&self.ca)?,
+            cert: path(&self.cert)?,
+            key: path(&self.key)?,
+            server_name: self.server_name.clone(),
+            pin_sha256: self.pin_sha256.clone(),
+            insecure_skip_verify: self.insecure_skip_verify,
+        };
+        let tls = if policy == TlsPolicySpec::default() { TlsSpec::Switch(self.tls) } else { TlsSpec::Policy(policy) };
+        Ok(RouteSpec {
+            pattern: self.pattern.clone(),
+            weight: self.weight,
+            host: self.host.clone(),
+            tls,
+            connect_timeout: self.connect_timeout.clone(),
+            is_final: self.is_final,
+            name: self.name.clone(),
+            description: self.description.clone(),
+        })
+    }
+}
+
+fn remove(remove: &Remove, console: &mut Console<'_>) -> io::Result<Exit> {
+    let path = format!("/v1/routes/{}", escaped(&remove.pattern));
+    match Admin::new(&remove.admin).and_then(|admin| admin.delete::<ChangeView>(&path)) {
+        Err(failure) => failure.tell(console),
+        Ok(change) => {
+            if remove.json {
+                serde_json::to_writer(&mut *console.out, &change)?;
+                writeln!(console.out)?;
+            } else {
+                let pattern = visible(&remove.pattern);
+                let ChangeView { generation, routes, .. } = change;
+                writeln!(console.out, "removed {pattern}: generation {generation}, {routes} routes")?;
+            }
+            show(&change.warnings, console)?;
+            Ok(Exit::Ok)
+        }
+    }
+}

@@ -56,7 +56,7 @@ fn problems_are_exit_1_with_their_text() {
     assert_eq!(
         err,
         "\
-error: `match` is not a pattern: unclosed group
+error: `match` is not a pattern: missing closing ): `a(b`
  --> routes.toml:2:11
   |
 2 | match = 'a(b'

@@ -78,7 +78,7 @@ error: `port` is 70000, out of range
   |
   = help: write a whole number from 1 to 65535",
         "\
-error: `match` is not a pattern: unclosed group
+error: `match` is not a pattern: missing closing ): `a(b`
  --> routes.toml:7:11
   |
 7 | match = 'a(b'

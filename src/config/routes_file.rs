@@ -16,7 +16,7 @@ use super::section::{Keys, Section, brief};
 use super::source::Source;
 use super::tls::Policies;
 use super::upstream::upstreams;
-use crate::route::{Origin, Pattern, Route};
+use crate::route::{BadPattern, Origin, Pattern, Route};
 
 pub(super) const KEYS: Keys = Keys { heading: "", known: &["route", "allow_empty"], later: &["proxy_route"] };
 
@@ -153,7 +153,7 @@ fn pattern(section: &Section<'_>, text: &Spanned<&str>) -> Option<Pattern> {
         Ok(pattern) => Some(pattern),
         Err(error) => {
             let problem = Problem::error(format!("`match` is not a pattern: {error}"));
-            let span = span_of_error(section.document(), text).unwrap_or(text.span());
+            let span = span_of_error(section.document(), text, &error).unwrap_or(text.span());
             section.report(span, problem.help("a literal character such as ( or [ is written with a backslash: \\("));
             None
         }
@@ -161,13 +161,12 @@ fn pattern(section: &Section<'_>, text: &Spanned<&str>) -> Option<Pattern> {
 }
 
 /// Where in the file the error of a pattern is; known when the pattern stands there as it is.
-fn span_of_error(document: &Document, text: &Spanned<&str>) -> Option<Range<usize>> {
-    let error = match regex_syntax::Parser::new().parse(text.get_ref()) {
-        Err(regex_syntax::Error::Parse(error)) => *error.span(),
-        Err(regex_syntax::Error::Translate(error)) => *error.span(),
-        _ => return None,
-    };
-    let (start, span) = (text.span().start + 1, text.span());
-    let inside = document.source().get(&(start..span.end.saturating_sub(1)));
-    (inside == *text.get_ref()).then(|| start + error.start.offset..start + error.end.offset)
+fn span_of_error(document: &Document, text: &Spanned<&str>, error: &BadPattern) -> Option<Range<usize>> {
+    let span = text.span();
+    let written = document.source().get(&span);
+    let quotes = if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 };
+    let start = span.start + quotes;
+    let inside = document.source().get(&(start..span.end.saturating_sub(quotes)));
+    let place = error.place();
+    (inside == *text.get_ref()).then(|| start + place.start..start + place.end)
 }

@@ -72,7 +72,7 @@ error: `final` is a string, not true or false
 #[test]
 fn bad_regex() {
     let expected = "\
-error: `match` is not a pattern: unclosed group
+error: `match` is not a pattern: missing closing ): `prod-db(@`
  --> routes.toml:2:16
   |
 2 | match = 'prod-db(@'

@@ -28,6 +28,7 @@ mod limits;
 mod log;
 mod lookup;
 mod refused;
+mod pattern;
 mod relay;
 mod reload;
 mod renewal;

@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod client;
+pub mod corpus;
 pub mod daemon;
 pub mod manager;
 pub mod node;

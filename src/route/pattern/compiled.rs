@@ -98,6 +98,6 @@ impl Weighter<String, Arc<Compiled>> for Bytes {
 }
 
 /// The program of a pattern, from the cache or by compiling it.
-pub(super) fn of(text: &str, hir: impl FnOnce() -> Hir) -> Option<Arc<Compiled>> {
-    CACHE.get_or_insert_with(text, || Compiled::new(&hir()).map(Arc::new).ok_or(())).ok()
+pub(super) fn of(text: &str, compile: impl FnOnce() -> Option<Compiled>) -> Option<Arc<Compiled>> {
+    CACHE.get_or_insert_with(text, || compile().map(Arc::new).ok_or(())).ok()
 }

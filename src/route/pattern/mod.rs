@@ -33,6 +33,7 @@
 mod bad;
 mod class;
 mod compiled;
+mod deep;
 mod factor;
 mod groups;
 mod limits;
@@ -51,6 +52,7 @@ use regex_syntax::hir::Hir;
 pub use bad::BadPattern;
 use bad::Fault;
 use compiled::Compiled;
+use deep::deep;
 use needle::needles;
 pub use needle::{Anchor, Needle};
 use simple::{Simple, simple};
@@ -144,7 +146,7 @@ impl Pattern {
             }
             Shape::Needle(needle) => vec![vec![needle.clone()]],
             Shape::Any(needles) => vec![needles.to_vec()],
-            Shape::Program(_) => needles(&self.hir()).sets,
+            Shape::Program(_) => deep(&self.text, || needles(&self.parsed()).sets),
         }
     }
 
@@ -168,10 +170,9 @@ impl Pattern {
         }
     }
 
-    /// What the pattern says; it is parsed again.
+    /// What the pattern says, for who wants to look at its pieces; it is parsed again.
     pub fn hir(&self) -> Hir {
-        // The text was parsed before.
-        parse::parse(&self.text).map_or_else(|_| Hir::fail(), |tree| lower::lower(&tree))
+        deep(&self.text, || self.parsed())
     }
 
     /// The pattern as it was written.
@@ -183,14 +184,24 @@ impl Pattern {
         self.text.get(start.into()..end.into()).unwrap_or_default()
     }
 
+    /// To be called with room for its depth.
+    fn parsed(&self) -> Hir {
+        // The same text was parsed before without an error.
+        parse::parse(&self.text).map_or_else(|_| Hir::fail(), |tree| lower::lower(&tree))
+    }
+
     fn compiled(&self) -> Option<Arc<Compiled>> {
-        compiled::of(&self.text, || self.hir())
+        compiled::of(&self.text, || deep(&self.text, || Compiled::new(&self.parsed())))
     }
 }
 
 impl Shape {
     /// The shape of any pattern.
     fn of(text: &str) -> Result<Self, BadPattern> {
+        deep(text, || Self::of_tree(text))
+    }
+
+    fn of_tree(text: &str) -> Result<Self, BadPattern> {
         let hir = lower::lower(&parse::parse(text)?);
         if lower::size(&hir) > compiled::MOST {
             return Err(BadPattern::new(Fault::TooLarge, text, 0..text.len()));
@@ -216,8 +227,8 @@ impl Program {
             properties.look_set_prefix().contains(Look::Start) && properties.look_set_suffix().contains(Look::End);
         let most = properties.maximum_len().filter(|_| is_whole);
         Self {
-            // Nothing matches where there is no least length.
-            least: properties.minimum_len().unwrap_or(usize::MAX),
+            // None: an alternative may never match, and says nothing of the others.
+            least: properties.minimum_len().unwrap_or(0),
             most: most.unwrap_or(usize::MAX),
             pinned: OnceLock::new(),
         }

@@ -81,7 +81,9 @@ pub(super) fn needles(hir: &Hir) -> Needles {
 fn sets(hir: &Hir, starts: bool, ends: bool) -> Needles {
     let pieces = match hir.kind() {
         HirKind::Concat(pieces) => pieces.as_slice(),
-        HirKind::Alternation(branches) if exact(hir).is_none() => return alternatives(branches, starts, ends),
+        HirKind::Alternation(branches) if !exact(hir).is_some_and(|exact| exact.is_pure) => {
+            return alternatives(branches, starts, ends);
+        }
         HirKind::Capture(capture) => return sets(&capture.sub, starts, ends),
         _ => std::slice::from_ref(hir),
     };

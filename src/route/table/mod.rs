@@ -1,0 +1,265 @@
+//! The table: every entry, in the order in which they are tried.
+
+mod hash;
+mod index;
+mod lengths;
+mod runs;
+mod search;
+mod shards;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use self::index::Index;
+use self::runs::{Rows, Runs};
+use self::search::Search;
+use self::shards::{Hashed, Shards};
+use self::slab::{Id, Slab};
+use super::{Anchor, Needle, Origin, Pattern, Route};
+use crate::node::NodeName;
+
+/// What a [`RouteTable`] can hold.
+pub trait Entry {
+    /// What names one entry of a table.
+    type Key: ?Sized + Eq + Hash;
+
+    /// Its key.
+    fn key(&self) -> &Self::Key;
+    /// Which nodes it is for.
+    fn pattern(&self) -> &Pattern;
+    /// Strict order, highest first.
+    fn weight(&self) -> i64;
+    /// Where it is written.
+    fn origin(&self) -> &Origin;
+}
+
+/// Where an entry stands in the order of its table: heaviest first, equal weights in the order in which they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    weight: Reverse<i64>,
+    number: u64,
+}
+
+/// An entry in a table.
+#[derive(Debug)]
+pub struct Row<E> {
+    rank: Rank,
+    /// Which of its pattern's requirements the index finds it by; `None`: it is scanned.
+    found_by: Option<u8>,
+    entry: E,
+}
+
+/// Every entry in force. A clone shares what it has with the table that it is of, and costs as if the table were small.
+pub struct RouteTable<E = Route> {
+    rows: Rows<E>,
+    keys: Shards<KeySlot>,
+    index: Index,
+    /// All rows.
+    order: Runs,
+    /// The number of the next entry to come.
+    next: u64,
+}
+
+/// Where the row of a key is.
+#[derive(Debug, Clone, Copy)]
+struct KeySlot {
+    hash: u32,
+    id: Id,
+}
+
+/// The key stands in the table already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the pattern is taken by the route at {first}")]
+pub struct Taken {
+    /// Where it was first written.
+    pub first: Origin,
+    /// Where it was written again.
+    pub second: Origin,
+}
+
+/// No entry has the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no route of the table has this pattern")]
+pub struct Unknown;
+
+/// No entry matches the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no route matches the node")]
+pub struct NoRoute;
+
+impl Rank {
+    /// The place of an entry of this weight that came as the `number`th.
+    pub fn new(weight: i64, number: u64) -> Self {
+        Self { weight: Reverse(weight), number }
+    }
+
+    /// Strict order, highest first.
+    pub fn weight(self) -> i64 {
+        self.weight.0
+    }
+
+    /// Which it was to come, among all that the table has had.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
+impl<E> Row<E> {
+    /// Where it stands.
+    pub fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    /// Those of its pattern's requirements that the index finds it by.
+    fn needles<'a>(&self, sets: &'a [Vec<Needle>]) -> Option<&'a [Needle]> {
+        sets.get(usize::from(self.found_by?)).map(Vec::as_slice)
+    }
+}
+
+impl<E> Deref for Row<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        &self.entry
+    }
+}
+
+impl<E: Entry> RouteTable<E> {
+    /// A table without entries.
+    pub fn new() -> Self {
+        Self::with_capacity(0)
+    }
+
+    fn with_capacity(rows: usize) -> Self {
+        Self {
+            rows: Slab::new(),
+            keys: Shards::with_capacity(rows),
+            index: Index::with_capacity(rows),
+            order: Runs::default(),
+            next: 0,
+        }
+    }
+
+    /// A table of these entries in their order; a key that is there twice is an error, and every such error is told.
+    pub fn from_entries(entries: Vec<E>) -> Result<Self, Vec<Taken>> {
+        let mut table = Self::with_capacity(entries.len());
+        let mut taken = Vec::new();
+        for entry in entries {
+            if let Err(again) = table.add(entry) {
+                taken.push(again);
+            }
+        }
+        if taken.is_empty() { Ok(table) } else { Err(taken) }
+    }
+
+    /// Adds an entry, behind all that have its weight.
+    pub fn add(&mut self, entry: E) -> Result<Arc<Row<E>>, Taken> {
+        let hash = hash(entry.key());
+        if let Some(first) = self.find_key(hash, entry.key()).and_then(|id| self.rows.get(id)) {
+            return Err(Taken { first: first.origin().clone(), second: entry.origin().clone() });
+        }
+        let sets = entry.pattern().requirements();
+        let found_by = self.index.choose(&sets);
+        let row = Arc::new(Row { rank: Rank::new(entry.weight(), self.next), found_by, entry });
+        self.next += 1;
+        let id = self.rows.insert(Arc::clone(&row));
+        self.keys.insert(KeySlot { hash, id });
+        self.order.insert(&self.rows, id);
+        self.index.insert(&self.rows, id, row.needles(&sets));
+        Ok(row)
+    }
+
+    /// Takes the entry with this key out.
+    pub fn remove(&mut self, key: &E::Key) -> Result<Arc<Row<E>>, Unknown> {
+        let hash = hash(key);
+        let id = self.find_key(hash, key).ok_or(Unknown)?;
+        let row = Arc::clone(self.rows.get(id).ok_or(Unknown)?);
+        self.index.remove(&self.rows, id, row.needles(&row.pattern().requirements()));
+        self.order.remove(&self.rows, id);
+        self.keys.remove(hash, |slot| slot.id == id);
+        self.rows.remove(id);
+        Ok(row)
+    }
+
+    /// The entry with this key.
+    pub fn get(&self, key: &E::Key) -> Option<&Arc<Row<E>>> {
+        self.rows.get(self.find_key(hash(key), key)?)
+    }
+
+    fn find_key(&self, hash: u32, key: &E::Key) -> Option<Id> {
+        let is = |slot: &KeySlot| slot.hash == hash && self.rows.get(slot.id).is_some_and(|row| row.key() == key);
+        self.keys.find(hash, is).map(|slot| slot.id)
+    }
+
+    /// The entries that match, in the order in which they are tried; found one by one as they are asked for.
+    pub fn routes_for<'a>(&'a self, node: &'a NodeName) -> Result<impl Iterator<Item = &'a Arc<Row<E>>>, NoRoute> {
+        let mut search = Search::new(&self.index, &self.rows, node, None);
+        let first = search.next().ok_or(NoRoute)?;
+        Ok(std::iter::once(first).chain(search))
+    }
+
+    /// The first entry that matches and stands behind `after`: the search of [`routes_for`](Self::routes_for), for one
+    /// who lets go of it in between.
+    pub fn find(&self, node: &NodeName, after: Option<Rank>) -> Option<&Arc<Row<E>>> {
+        Search::new(&self.index, &self.rows, node, after).next()
+    }
+
+    /// Every entry, in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Row<E>>> {
+        self.iter_after(None)
+    }
+
+    /// The entries that stand behind `after`, in the order of the table.
+    pub fn iter_after(&self, after: Option<Rank>) -> impl Iterator<Item = &Arc<Row<E>>> {
+        self.order.rows_after(&self.rows, after)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<E: Entry> Default for RouteTable<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The same for equal keys in every process: nobody outside chooses the keys.
+fn hash(key: &(impl Hash + ?Sized)) -> u32 {
+    (FixedState::default().hash_one(key) >> 32) as u32
+}
+
+impl Hashed for KeySlot {
+    fn hash(&self) -> u32 {
+        self.hash
+    }
+}
+
+impl<E> Clone for RouteTable<E> {
+    fn clone(&self) -> Self {
+        let Self { rows, keys, index, order, next } = self;
+        Self { rows: rows.clone(), keys: keys.clone(), index: index.clone(), order: order.clone(), next: *next }
+    }
+}
+
+impl<E: Entry + fmt::Debug> fmt::Debug for RouteTable<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

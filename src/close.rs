@@ -284,9 +284,8 @@ pub(crate) mod tests {
 
     /// A failed attempt of 12 ms for a route with this pattern.
     pub(crate) fn attempt(pattern: &str, address: &str, stage: Stage, error: DialError) -> Attempt {
-        let host = Host::Name("h".into());
-        let route = Route { upstreams: vec![Upstream { host, port: 1 }], ..testing::route(pattern, 100) };
-        let route = testing::row(route);
+        let upstreams = [Upstream { host: Host::Name("h".into()), port: 1 }].into();
+        let route = testing::row(Route { upstreams, ..testing::route(pattern, 100) });
         Attempt { route, address: address.into(), stage, error, took: Duration::from_millis(12) }
     }
 

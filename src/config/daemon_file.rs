@@ -144,7 +144,7 @@ fn check_addresses(root: &Section<'_>, sockets: Vec<Spanned<PathBuf>>, forwards:
         match seen.iter().find(same) {
             Some(first) => {
                 let problem = Problem::error("the address is taken").label("written again here");
-                let problem = problem.related(root.document().place(first.span()), "first written here");
+                let problem = problem.related(root.document().place(&first.span()), "first written here");
                 root.report(address.span(), problem.help("give each its own"));
             }
             None => seen.push(address),

@@ -11,12 +11,14 @@ use toml::de::DeTable;
 use super::problem::{Place, Problem, Problems};
 use super::read::read;
 use super::section::{Keys, Section};
-use super::source::Source;
+use super::source::{Part, Source};
 
-/// A file that was read; problems collect here until the walk is over.
+/// A file, or a part of one, that was read; problems collect here until the walk is over.
 pub(super) struct Document {
-    source: Arc<Source>,
+    part: Part,
     found: RefCell<Vec<Problem>>,
+    /// What is missing, if it is not what could not be read.
+    missing: RefCell<Vec<Problem>>,
     /// Lines with a syntax error: what was made of them is a guess.
     guessed: BTreeSet<u32>,
 }
@@ -33,56 +35,67 @@ pub(super) fn walk<T>(
     problems: &mut Problems,
     build: impl FnOnce(&Section<'_>) -> T,
 ) -> T {
-    let (root, syntax) = DeTable::parse_recoverable(source.text());
-    let mut document = Document { source: Arc::clone(source), found: RefCell::default(), guessed: BTreeSet::new() };
+    let (document, built) = walk_part(&Part::whole(source), keys, build);
+    let is_sound = document.is_sound();
+    document.finish(is_sound, problems);
+    built
+}
+
+/// Walks a part of a file as if it were a file, and keeps the problems.
+pub(super) fn walk_part<T>(part: &Part, keys: &'static Keys, build: impl FnOnce(&Section<'_>) -> T) -> (Document, T) {
+    let (root, syntax) = DeTable::parse_recoverable(part.text());
+    let (found, missing) = Default::default();
+    let mut document = Document { part: part.clone(), found, missing, guessed: BTreeSet::new() };
     for error in &syntax {
         document.guessed.insert(document.syntax(error));
     }
     let built = build(&Section::open(&document, root.get_ref(), 0..0, keys));
-    let mut found = document.found.into_inner();
-    // The order of the file, whatever the order of the walk; what concerns the whole file comes last.
-    found.sort_by_key(|problem| problem.place.as_ref().and_then(Place::span).map_or(usize::MAX, |span| span.start));
-    found.into_iter().for_each(|problem| problems.push(problem));
-    built
+    (document, built)
 }
 
 impl Document {
     /// A path that the file names: relative to the file's folder.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        self.source.path().parent().unwrap_or(Path::new("")).join(path)
+        self.part.path().parent().unwrap_or(Path::new("")).join(path)
     }
 
-    pub(super) fn source(&self) -> &Arc<Source> {
-        &self.source
+    /// The text in which every span counts.
+    pub(super) fn source(&self) -> &Part {
+        &self.part
     }
 
-    pub(super) fn place(&self, span: Range<usize>) -> Place {
-        Place::new(&self.source, span)
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        self.part.place(span)
+    }
+
+    /// Whether there is no syntax error.
+    pub(super) fn is_sound(&self) -> bool {
+        self.guessed.is_empty()
+    }
+
+    /// Hands over the problems in the order of the file, whatever the order of the walk. Nothing is missing in a file
+    /// that is not sound.
+    pub(super) fn finish(self, is_sound: bool, problems: &mut Problems) {
+        let mut found = self.found.into_inner();
+        found.extend(self.missing.into_inner().into_iter().filter(|_| is_sound));
+        found.sort_by_key(|problem| problem.place.as_ref().and_then(Place::span).map(|span| span.start));
+        problems.extend(found);
     }
 
     /// Something is wrong with what is written there.
     pub(super) fn report(&self, span: Range<usize>, problem: Problem) {
-        if !self.guessed.contains(&self.source.line_number(span.start)) {
+        if !self.guessed.contains(&self.part.line_number(span.start)) {
             self.keep(span, problem);
         }
     }
 
     /// Something is missing there; after a syntax error it may be what could not be read.
     pub(super) fn report_missing(&self, span: Range<usize>, problem: Problem) {
-        if self.guessed.is_empty() {
-            self.keep(span, problem);
-        }
-    }
-
-    /// The file as a whole lacks something.
-    pub(super) fn report_file(&self, problem: Problem) {
-        if self.guessed.is_empty() {
-            self.found.borrow_mut().push(problem.at(Place::of_file(self.source.path())));
-        }
+        self.missing.borrow_mut().push(problem.at(self.place(&span)));
     }
 
     fn keep(&self, span: Range<usize>, problem: Problem) {
-        self.found.borrow_mut().push(problem.at(self.place(span)));
+        self.found.borrow_mut().push(problem.at(self.place(&span)));
     }
 
     /// Keeps a syntax error and tells its line.
@@ -102,7 +115,7 @@ impl Document {
             };
             Problem::error(error.message()).help(help)
         };
-        let line = self.source.line_number(span.start);
+        let line = self.part.line_number(span.start);
         self.keep(span, problem);
         line
     }

@@ -1,20 +1,22 @@
 //! The files together: a configuration and a table, or every reason why not.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::daemon_file;
 use super::document::open;
 use super::problem::{Place, Problem, Problems};
-use super::routes_file::{Kind, read_routes};
+use super::routes_file::Kind;
+use super::routes_parts::read_routes;
 use super::section::brief;
 use super::settings::Config;
 use super::socket::Scope;
 use super::source::Source;
 use super::tls::Policies;
 use crate::dial::Trusts;
-use crate::route::{Route, RouteTable};
+use crate::route::RouteTable;
 
 /// A table, and what each file gave to it.
 #[derive(Debug)]
@@ -86,26 +88,38 @@ fn routes_of(sources: &[Arc<Source>], trusts: Option<&mut Trusts>, problems: &mu
     let mut files = Vec::with_capacity(sources.len());
     let mut all = Vec::new();
     for source in sources {
-        let read = read_routes(source, &mut policies, problems);
-        let file = Arc::clone(source.path());
-        files.push(FileCount { file, routes: read.routes.len(), disabled: read.disabled });
-        all.extend(read.routes);
+        let before = all.len();
+        let disabled = read_routes(source, &mut policies, problems, &mut all, |route, _place| route);
+        files.push(FileCount { file: Arc::clone(source.path()), routes: all.len() - before, disabled });
     }
-    report_taken(&all, problems);
-    let table = RouteTable::from_entries(all.into_iter().map(|(route, _)| route).collect());
-    Some(LoadedRoutes { table: table.ok()?, files })
+    match RouteTable::from_entries(all) {
+        Ok(table) => Some(LoadedRoutes { table, files }),
+        Err(_taken) => {
+            report_taken(sources, problems);
+            None
+        }
+    }
 }
 
-fn report_taken(routes: &[(Route, Place)], problems: &mut Problems) {
-    let mut first_places: HashMap<&str, &Place> = HashMap::with_capacity(routes.len());
-    for (route, place) in routes {
-        let pattern = route.pattern.as_str();
-        if let Some(first) = first_places.get(pattern) {
-            let problem = Problem::error(format!("the pattern `{}` is taken", brief(pattern))).at(place.clone());
-            let problem = problem.label("written again here").related((*first).clone(), "first written here");
-            problems.push(problem.help("remove one of the two, or write their hosts as one array"));
-        } else {
-            first_places.insert(pattern, place);
+/// The files are read again, and this time the place of each pattern is kept: a table without that mistake, which may
+/// have a million routes, does without the places.
+fn report_taken(sources: &[Arc<Source>], problems: &mut Problems) {
+    let mut first_places: HashMap<Box<str>, Place> = HashMap::new();
+    for source in sources {
+        let mut routes = Vec::new();
+        read_routes(source, &mut Policies::new(None), &mut Problems::default(), &mut routes, |route, span| {
+            (Box::from(route.pattern.as_str()), Place::new(source, span))
+        });
+        for (pattern, place) in routes {
+            match first_places.entry(pattern) {
+                Entry::Vacant(entry) => drop(entry.insert(place)),
+                Entry::Occupied(first) => {
+                    let message = format!("the pattern `{}` is taken", brief(first.key()));
+                    let problem = Problem::error(message).at(place).label("written again here");
+                    let problem = problem.related(first.get().clone(), "first written here");
+                    problems.push(problem.help("remove one of the two, or write their hosts as one array"));
+                }
+            }
         }
     }
 }

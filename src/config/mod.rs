@@ -23,6 +23,8 @@ mod forward;
 mod settings;
 /// `routes.toml`.
 mod routes_file;
+/// The parts of it, which are read side by side.
+mod routes_parts;
 /// Its hosts and ports.
 mod upstream;
 /// Its `tls`.

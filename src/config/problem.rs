@@ -161,6 +161,14 @@ impl PartialEq for Place {
     }
 }
 
+impl Eq for Place {}
+
+impl Extend<Problem> for Problems {
+    fn extend<I: IntoIterator<Item = Problem>>(&mut self, problems: I) {
+        problems.into_iter().for_each(|problem| self.push(problem));
+    }
+}
+
 impl Problems {
     /// So many are kept; a file of noise shall not fill the log.
     const MAX: usize = 1000;

@@ -64,9 +64,33 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// Whether no other key is written.
+    pub(super) fn has_only(&self, key: &str) -> bool {
+        self.table.keys().all(|written| written.get_ref() == key)
+    }
+
+    /// Whether every table of a key, if it is written, has a header of its own: `[[key]]`.
+    pub(super) fn has_headers(&self, key: &str) -> bool {
+        let source = self.document.source();
+        let is_headed = |item: &Value<'_>| item.get_ref().is_table() && source.get(&item.span()).starts_with('[');
+        self.value(key).is_none_or(|value| {
+            value.get_ref().as_array().is_some_and(|items| !items.is_empty() && items.iter().all(is_headed))
+        })
+    }
+
     /// Where a key stands; where the table does when it is not written.
     pub(super) fn key_span(&self, key: &str) -> Range<usize> {
         self.table.get_key_value(key).map_or(self.span(), |(key, _)| key.span())
+    }
+
+    /// Where a piece of a text stands in the file; where the text does when it is not written there as it is.
+    pub(super) fn span_inside(&self, text: &Spanned<&str>, at: Range<usize>) -> Range<usize> {
+        let (span, source) = (text.span(), self.document.source());
+        let written = source.get(&span);
+        let quotes = if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 };
+        let start = span.start + quotes;
+        let is_literal = source.get(&(start..span.end.saturating_sub(quotes))) == *text.get_ref();
+        if is_literal { start + at.start..start + at.end } else { span }
     }
 
     pub(super) fn value(&self, key: &str) -> Option<&'a Value<'a>> {
@@ -248,11 +272,11 @@ impl<'a> Section<'a> {
     }
 
     fn as_duration(&self, key: &str, range: &RangeInclusive<Duration>, or: &str) -> Option<Duration> {
+        let value = self.value(key)?;
         let text = |duration: &Duration| humantime::format_duration(*duration).to_string();
         let (least, most) = (text(range.start()), text(range.end()));
         let help =
             format!("write a number and a unit, such as \"1500ms\", \"3s\" or \"5m\", from {least} to {most}{or}");
-        let value = self.value(key)?;
         let Some(written) = value.get_ref().as_str() else {
             self.wrong_type(key, value, "a duration", &help);
             return None;

@@ -4,13 +4,28 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use memchr::memchr_iter;
+
+use super::problem::Place;
+
+/// So many bytes lie between two entries of [`Source::lines`]: what has to be counted to find a line is short, and the
+/// index of a file of a million routes is smaller than a hundredth of it.
+const STEP: usize = 1024;
+
 /// A file that was read.
 #[derive(Debug)]
 pub(crate) struct Source {
     path: Arc<Path>,
     text: String,
-    /// The byte at which each line begins.
-    lines: Vec<usize>,
+    /// How many lines end before each [`STEP`]th byte, and in all.
+    lines: Vec<u32>,
+}
+
+/// A part of a file that is read on its own: whole lines, counted in bytes from its beginning.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    source: Arc<Source>,
+    range: Range<usize>,
 }
 
 /// A place in a file as a person counts.
@@ -24,7 +39,13 @@ pub struct Position {
 
 impl Source {
     pub(super) fn new(path: &Path, text: String) -> Arc<Self> {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let mut lines = Vec::with_capacity(text.len() / STEP + 2);
+        let mut before = 0;
+        for step in text.as_bytes().chunks(STEP) {
+            lines.push(before);
+            before += ends_of_lines(step);
+        }
+        lines.push(before);
         Arc::new(Self { path: path.into(), text, lines })
     }
 
@@ -42,27 +63,29 @@ impl Source {
     }
 
     pub(super) fn position(&self, offset: usize) -> Position {
-        let (index, start) = self.line_at(offset);
-        let column = self.text.get(start..self.shown(offset)).map_or(0, |before| before.chars().count());
-        Position { line: count(index + 1), column: count(column + 1) }
+        let before = self.text.get(self.line_start(offset)..self.shown(offset)).unwrap_or_default();
+        let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX - 1);
+        Position { line: self.line_number(offset), column: column + 1 }
     }
 
     /// The line of [`Self::position`], without counting the characters before it.
     pub(super) fn line_number(&self, offset: usize) -> u32 {
-        count(self.line_at(offset).0 + 1)
+        let offset = self.shown(offset);
+        let step = offset / STEP;
+        let rest = self.text.as_bytes().get(step * STEP..offset).unwrap_or_default();
+        self.lines.get(step).copied().unwrap_or(0) + ends_of_lines(rest) + 1
     }
 
     /// The line around a byte, without its end, and the byte at which it begins.
     pub(super) fn line(&self, offset: usize) -> (&str, usize) {
-        let (_, start) = self.line_at(offset);
+        let start = self.line_start(offset);
         let rest = self.text.get(start..).unwrap_or_default();
         (rest.lines().next().unwrap_or_default(), start)
     }
 
-    fn line_at(&self, offset: usize) -> (usize, usize) {
-        let offset = self.shown(offset);
-        let index = self.lines.partition_point(|&start| start <= offset).saturating_sub(1);
-        (index, self.lines.get(index).copied().unwrap_or(0))
+    fn line_start(&self, offset: usize) -> usize {
+        let before = self.text.get(..self.shown(offset)).unwrap_or_default();
+        before.rfind('\n').map_or(0, |end| end + 1)
     }
 
     /// The parser reports what is missing at the end of the file; people look for it behind the last thing written.
@@ -73,13 +96,75 @@ impl Source {
     }
 }
 
+impl Part {
+    pub(super) fn whole(source: &Arc<Source>) -> Self {
+        Self { source: Arc::clone(source), range: 0..source.text.len() }
+    }
+
+    /// The file in parts of at least this many bytes, but for the last, cut where a line begins with this text.
+    pub(super) fn split(source: &Arc<Source>, size: usize, beginning: &str) -> Vec<Self> {
+        let cut = format!("\n{beginning}");
+        let mut parts = Vec::with_capacity(source.text.len() / size.max(1) + 1);
+        let mut start = 0;
+        loop {
+            let from = source.text.ceil_char_boundary(start + size);
+            let found = source.text.get(from..).and_then(|rest| rest.find(&cut));
+            let end = found.map_or(source.text.len(), |at| from + at + 1);
+            parts.push(Self { source: Arc::clone(source), range: start..end });
+            if found.is_none() {
+                return parts;
+            }
+            start = end;
+        }
+    }
+
+    pub(super) fn path(&self) -> &Arc<Path> {
+        &self.source.path
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.source.get(&self.range)
+    }
+
+    /// What is written there; nothing when the span is not one of this part's.
+    pub(super) fn get(&self, span: &Range<usize>) -> &str {
+        self.text().get(span.clone()).unwrap_or_default()
+    }
+
+    /// The line in the file, from 1.
+    pub(super) fn line_number(&self, offset: usize) -> u32 {
+        self.source.line_number(self.range.start + offset)
+    }
+
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        Place::new(&self.source, self.in_file(span))
+    }
+
+    /// The same bytes, counted from the beginning of the file.
+    pub(super) fn in_file(&self, span: &Range<usize>) -> Range<usize> {
+        self.range.start + span.start..self.range.start + span.end
+    }
+
+    /// The part with so many bytes of the next one; `None` for the last.
+    pub(super) fn and_next(&self, more: usize) -> Option<Self> {
+        let end = self.range.end + more;
+        (end <= self.source.text.len()).then(|| Self { source: Arc::clone(&self.source), range: self.range.start..end })
+    }
+
+    pub(super) fn is_first(&self) -> bool {
+        self.range.start == 0
+    }
+}
+
 /// A file has at most `super::read::MAX_BYTES` bytes, so nothing is cut.
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+fn ends_of_lines(bytes: &[u8]) -> u32 {
+    u32::try_from(memchr_iter(b'\n', bytes).count()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn position(text: &str, offset: usize) -> (u32, u32) {
@@ -95,9 +180,45 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_file_that_is_whole_steps_long() {
+        let text = "\n".repeat(STEP - 1) + "x";
+        assert_eq!(position(&text, STEP), (1024, 2));
+    }
+
+    #[test]
     fn the_end_of_the_file_is_behind_the_last_thing_written() {
         assert_eq!(position("a = [\n\n", 7), (1, 6));
         assert_eq!(position("a\nb", 99), (2, 2));
         assert_eq!(position("", 0), (1, 1));
+    }
+
+    #[test]
+    fn parts_are_whole_lines_and_together_the_file() {
+        let source = Source::new(Path::new("x"), "#é\n[[r]]\na\n [[r]]\n[[r]]\nb[[r]]\n\n[[r]]".to_owned());
+        let texts = |size| -> Vec<_> {
+            Part::split(&source, size, "[[r]]")
+                .iter()
+                .map(|part| (part.text().to_owned(), part.line_number(0)))
+                .collect()
+        };
+        let part = |text: &str, line| (text.to_owned(), line);
+        assert_eq!(
+            texts(1),
+            [part("#é\n", 1), part("[[r]]\na\n [[r]]\n", 2), part("[[r]]\nb[[r]]\n\n", 5), part("[[r]]", 8)]
+        );
+        assert_eq!(texts(4), [part("#é\n[[r]]\na\n [[r]]\n", 1), part("[[r]]\nb[[r]]\n\n", 5), part("[[r]]", 8)]);
+        assert_eq!(texts(1000).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_counted_from_any_step(lines in prop::collection::vec(0..700usize, 0..20), at in 0..5000usize) {
+            let text: String = lines.iter().map(|length| format!("{}é\n", "x".repeat(*length))).collect();
+            let source = Source::new(Path::new("x"), text.clone());
+            let shown = text.floor_char_boundary(if at < text.len() { at } else { text.trim_end().len() });
+            let line = text.get(..shown).unwrap().matches('\n').count() + 1;
+            prop_assert_eq!(source.line_number(at) as usize, line);
+            prop_assert_eq!(source.line(at).0, text.lines().nth(line - 1).unwrap_or_default());
+        }
     }
 }

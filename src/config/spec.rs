@@ -39,7 +39,10 @@ pub fn read_spec(
             section.report(section.key_span("disabled"), problem.help("remove it: an edit is in force or not there"));
         }
         let is_absolute = check_paths(section);
-        route(section, source.path(), &mut Policies::new(trusts.filter(|_| is_absolute)))
+        let (mut policies, mut written) = (Policies::new(trusts.filter(|_| is_absolute)), Vec::new());
+        let route = route(section, &policies, &mut written);
+        policies.open(section.document(), written);
+        route
     });
     route.filter(|_| problems.errors() == errors).map(|(route, _)| Route { origin, ..route })
 }
@@ -251,12 +254,12 @@ mod tests {
             |(pattern, weight, upstreams, tls, connect_timeout, is_final, (name, description))| Route {
                 pattern,
                 weight,
-                upstreams,
+                upstreams: upstreams.into(),
                 tls,
                 connect_timeout,
                 is_final,
-                name,
-                description,
+                name: name.map(Into::into),
+                description: description.map(Into::into),
                 origin: edit(),
             },
         )

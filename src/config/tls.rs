@@ -1,13 +1,15 @@
 //! `tls` of a route.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use toml::Spanned;
 
+use super::document::Document;
 use super::problem::Problem;
 use super::section::{Keys, Section, brief};
 use crate::dial::{Opened, Trusts};
@@ -21,46 +23,78 @@ pub(super) const KEYS: Keys = Keys {
 
 /// The policies of a table: equal ones are one, and their files are opened once.
 pub(super) struct Policies<'a> {
-    shared: HashSet<Arc<TlsPolicy>>,
+    shared: Mutex<HashSet<Arc<TlsPolicy>>>,
+    opened: HashSet<Arc<TlsPolicy>>,
     trusts: Option<&'a mut Trusts>,
+}
+
+/// Where a policy is written first in a part of a file.
+pub(super) struct Written {
+    policy: Arc<TlsPolicy>,
+    at: Range<usize>,
+    keys: Vec<(String, Range<usize>)>,
 }
 
 impl<'a> Policies<'a> {
     pub(super) fn new(trusts: Option<&'a mut Trusts>) -> Self {
-        Self { shared: HashSet::new(), trusts }
+        Self { shared: Mutex::default(), opened: HashSet::new(), trusts }
     }
 
-    /// The policy of a route, called `route` in messages. A problem has been reported.
-    pub(super) fn read(&mut self, section: &Section<'_>, route: &str) -> Option<Arc<TlsPolicy>> {
+    /// The policy of a route, called `route` in messages; `written` gets it when it is not there yet. A problem has been
+    /// reported, except those of the files.
+    pub(super) fn read(
+        &self,
+        section: &Section<'_>,
+        route: &str,
+        written: &mut Vec<Written>,
+    ) -> Option<Arc<TlsPolicy>> {
         let value = section.value("tls")?;
         let policy = match (value.get_ref().as_bool(), value.get_ref().as_table()) {
             (Some(false), _) => return None,
             (Some(true), _) => TlsPolicy::default(),
-            (_, Some(_)) => policy(&section.section("tls", &KEYS)?, route),
+            (_, Some(_)) => policy(&section.section("tls", &KEYS)?, &format!("`{}`", brief(route))),
             (None, None) => {
                 section.wrong_type("tls", value, "true, false or a table", "write `tls = true` or { ca = 'ca.pem' }");
                 return None;
             }
         };
-        if let Some(known) = self.shared.get(&policy) {
-            return Some(Arc::clone(known));
-        }
-        let policy = Arc::new(policy);
-        self.shared.insert(Arc::clone(&policy));
-        let Some(trusts) = &mut self.trusts else { return Some(policy) };
-        let problem = match trusts.open(&policy) {
-            Ok(Opened::Fresh | Opened::Kept | Opened::Renewed) => None,
-            Ok(Opened::KeptOld(error)) => {
-                let message = format!("{error}; what was read from it before stays in force");
-                Some((error.key, Problem::warning(message)))
-            }
-            Err(error) => Some((error.key, Problem::error(error.to_string()))),
-        };
-        if let Some((key, problem)) = problem {
-            let written = value.get_ref().as_table().and_then(|table| table.get(key)).unwrap_or(value);
-            section.report(written.span(), problem.help("put it right, or name another file"));
+        let policy = self.share(policy);
+        if !written.iter().any(|written| Arc::ptr_eq(&written.policy, &policy)) {
+            let table = value.get_ref().as_table();
+            let keys = table.into_iter().flatten().map(|(key, value)| (key.get_ref().to_string(), value.span()));
+            written.push(Written { policy: Arc::clone(&policy), at: value.span(), keys: keys.collect() });
         }
         Some(policy)
+    }
+
+    /// Opens the files of those that were not opened before.
+    pub(super) fn open(&mut self, document: &Document, written: Vec<Written>) {
+        let Some(trusts) = &mut self.trusts else { return };
+        for Written { policy, at, keys } in written {
+            if !self.opened.insert(Arc::clone(&policy)) {
+                continue;
+            }
+            let (key, problem) = match trusts.open(&policy) {
+                Ok(Opened::Fresh | Opened::Kept | Opened::Renewed) => continue,
+                Ok(Opened::KeptOld(error)) => {
+                    let message = format!("{error}; what was read from it before stays in force");
+                    (error.key, Problem::warning(message))
+                }
+                Err(error) => (error.key, Problem::error(error.to_string())),
+            };
+            let span = keys.into_iter().find(|(written, _)| written == key).map_or(at, |(_, span)| span);
+            document.report(span, problem.help("put it right, or name another file"));
+        }
+    }
+
+    fn share(&self, policy: TlsPolicy) -> Arc<TlsPolicy> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shared.get(&policy) {
+            return Arc::clone(known);
+        }
+        let policy = Arc::new(policy);
+        shared.insert(Arc::clone(&policy));
+        policy
     }
 }
 

@@ -9,7 +9,7 @@ use super::section::{Section, brief};
 use crate::route::{Host, Upstream};
 
 /// The upstreams of a route; `None` when one of them is wrong.
-pub(super) fn upstreams(route: &Section<'_>) -> Option<Vec<Upstream>> {
+pub(super) fn upstreams(route: &Section<'_>) -> Option<Box<[Upstream]>> {
     let port = route.integer("port", 1..=65535).and_then(|port| u16::try_from(port).ok());
     if !route.has("host") {
         let help = "write where the node may be reached: host = 'db.example' and port = 4370";
@@ -34,7 +34,7 @@ pub(super) fn upstreams(route: &Section<'_>) -> Option<Vec<Upstream>> {
             None
         }
     };
-    let upstreams: Vec<Upstream> = hosts.iter().filter_map(parse).collect();
+    let upstreams: Box<[Upstream]> = hosts.iter().filter_map(parse).collect();
     (upstreams.len() == hosts.len()).then_some(upstreams)
 }
 

@@ -20,7 +20,7 @@ pub struct Route {
     /// Strict order, highest first; equal weights keep the order of the file.
     pub weight: i64,
     /// Where the node may be reached, tried in this order; never empty.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Box<[Upstream]>,
     /// TLS to the upstream; `None` is plain TCP.
     pub tls: Option<Arc<TlsPolicy>>,
     /// How long TCP and TLS of one attempt may take; `None` is the daemon's default.
@@ -28,9 +28,9 @@ pub struct Route {
     /// No discovery after the static steps.
     pub is_final: bool,
     /// A short name for people, logs and commands.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// A sentence for people.
-    pub description: Option<String>,
+    pub description: Option<Box<str>>,
     /// Where it is written.
     pub origin: Origin,
 }
@@ -177,7 +177,7 @@ pub(crate) mod testing {
         Route {
             pattern: Pattern::parse(pattern).unwrap(),
             weight,
-            upstreams: vec![Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 1 }],
+            upstreams: [Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 1 }].into(),
             tls: None,
             connect_timeout: None,
             is_final: false,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tracing::{error, warn};
 
 use crate::admin::view::RouteSpec;
-use crate::config::{self, Config, LoadedRoutes, Problem, Problems, Scope, Severity};
+use crate::config::{self, Config, LoadedRoutes, Problem, Problems, RoutesEntry, Scope, Severity};
 use crate::dial::Trusts;
 use crate::edits::{Ended, Layer};
 use crate::plan::Snapshot;
@@ -30,7 +30,8 @@ pub struct Outcome {
     pub loaded: Option<Loaded>,
     /// Errors and warnings, all of them.
     pub problems: Problems,
-    /// Every file that was read or missed, with what it was before: a change of any of them is worth another try.
+    /// Every file that was read or missed, and every pattern of names, with what it was before: a change of any of them
+    /// is worth another try.
     pub files: Vec<(PathBuf, Print)>,
     /// The edits at run time that the files have ended.
     pub ended: Vec<Ended>,
@@ -43,8 +44,10 @@ pub fn load(path: &Path, previous: Option<&Trusts>, edits: impl FnOnce(&Config) 
     let mut files = vec![with_print(path)];
     let mut trusts = Trusts::new(previous);
     let loaded = config::read_config(path, Scope::Machine, &mut problems).and_then(|config| {
-        files.extend(config.routes.iter().map(|file| with_print(file)));
-        let routes = config::load_routes(&config.routes, Some(&mut trusts), &mut problems);
+        files.extend(config.routes.iter().filter_map(glob_with_print));
+        let routes_files = config::routes_files(&config.routes, &mut problems)?;
+        files.extend(routes_files.iter().map(|file| with_print(file)));
+        let routes = config::load_routes(&routes_files, Some(&mut trusts), &mut problems);
         let applied = routes.map(|LoadedRoutes { table, files }| {
             let applied = edits(&config).apply(table, |spec, at| read_edit(spec, at, &mut trusts, &mut problems));
             (applied, files)
@@ -72,6 +75,13 @@ fn read_edit(spec: &RouteSpec, at: SystemTime, trusts: &mut Trusts, problems: &m
 
 fn with_print(file: &Path) -> (PathBuf, Print) {
     (file.to_owned(), Print::of(file))
+}
+
+fn glob_with_print(entry: &RoutesEntry) -> Option<(PathBuf, Print)> {
+    match entry {
+        RoutesEntry::File(_) => None,
+        RoutesEntry::Glob(glob) => Some((glob.path(), Print::of_glob(glob))),
+    }
 }
 
 /// Writes every problem into the log, with its place, its line and a caret.

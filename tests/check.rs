@@ -121,6 +121,72 @@ fn several_routes_files_are_one_table() {
 }
 
 #[test]
+fn files_that_are_found_by_name_are_one_table() {
+    let folder = Folder::new(GOOD, "");
+    folder.write("daemon", "routes = ['routes.toml', 'routes.d/*.toml', './r*.toml']\n");
+    std::fs::create_dir(folder.path("routes.d")).unwrap();
+    folder.write("routes.d/9.toml", &GOOD.replace("db", "nine"));
+    folder.write("routes.d/10.toml", &GOOD.replace("db", "ten"));
+    folder.write("routes.d/.hidden.toml", BAD);
+    folder.write("routes.d/9.toml~", BAD);
+    let found = "daemon: ok\nroutes.toml: 1 route: ok\nroutes.d/10.toml: 1 route: ok\nroutes.d/9.toml: 1 route: ok\n";
+    assert_eq!(check(&folder, &["daemon"]), ok(found));
+    let lookup = folder.run(&["lookup", "--config", "daemon", "nine@x"]);
+    assert!(text(&lookup.stdout).contains("routes.d/9.toml:2"), "{}", text(&lookup.stdout));
+
+    folder.write("routes.d/8.toml", &format!("\n{GOOD}"));
+    folder.write("routes.d/9.toml", &GOOD.replace("db", "ten"));
+    let (code, out, err) = check(&folder, &["daemon"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    let expected = "\
+error: the pattern `^db@` is taken
+ --> routes.d/8.toml:3:9
+  |
+3 | match = '^db@'
+  |         ^^^^^^ written again here
+  |
+ ::: routes.toml:2:9
+  |
+2 | match = '^db@'
+  |         ------ first written here
+  |
+  = help: remove one of the two, or write their hosts as one array
+
+error: the pattern `^ten@` is taken
+ --> routes.d/9.toml:2:9
+  |
+2 | match = '^ten@'
+  |         ^^^^^^^ written again here
+  |
+ ::: routes.d/10.toml:2:9
+  |
+2 | match = '^ten@'
+  |         ------- first written here
+  |
+  = help: remove one of the two, or write their hosts as one array
+
+2 errors
+";
+    assert_eq!(err, expected);
+}
+
+#[test]
+fn a_file_of_100_000_routes() {
+    let route = |n| format!("[[route]]\nmatch = '^node-{n}@'\nhost = '10.0.0.1'\nport = 4370\n");
+    let mut routes: String = (0..100_000).map(route).collect();
+    let folder = Folder::new(&routes, "");
+    assert_eq!(check(&folder, &["routes.toml"]), ok("routes.toml: 100000 routes: ok\n"));
+
+    routes.insert_str(routes.find("[[route]]\nmatch = '^node-50000@").unwrap(), "wieght = 1\n");
+    folder.write("routes.toml", &(routes.clone() + &route(7)));
+    let (code, _, err) = check(&folder, &["routes.toml"]);
+    assert_eq!(code, 1);
+    assert!(err.starts_with("error: unknown key `wieght` in [[route]]\n      --> routes.toml:200001:1\n"), "{err}");
+    assert!(err.contains("error: the pattern `^node-7@` is taken\n      --> routes.toml:400003:9\n"), "{err}");
+    assert!(err.contains(" ::: routes.toml:30:9\n"), "{err}");
+}
+
+#[test]
 fn certificates_are_opened_unless_the_text_alone_counts() {
     let folder = Folder::new(
         &format!("{GOOD}tls = {{ ca = 'ca.pem' }}\n"),

@@ -213,6 +213,50 @@ fn a_file_that_is_named_first_and_made_then_is_noticed() {
 }
 
 #[test]
+fn a_file_may_come_and_go_under_a_pattern_of_names() {
+    let folder = Folder::new("", "");
+    let named = format!("routes = ['first.toml', 'routes.d/*.toml']\n{DEBUG}[socket]\npath = 'portolan.sock'\n");
+    folder.write("portolan.toml", &named);
+    folder.write("first.toml", &table(1));
+    folder.write("new.toml", "[[route]]\nmatch = 'more'\nhost = 'h:1'\n");
+    let daemon = Daemon::in_folder(folder);
+    let warning = &daemon.said(0, "WARN")[0];
+    assert!(warning.starts_with("warning: `routes.d/*.toml` matches no file\n --> portolan.toml:1:25\n"), "{warning}");
+    let ways = [
+        ("the folder is made", "mkdir routes.d; cp new.toml routes.d/a.toml", 2),
+        ("copied", "sed s/more/most/ new.toml > routes.d/b.toml", 3),
+        ("renamed into the folder", "sed s/more/x/ new.toml > x; mv x routes.d/x.toml", 4),
+        ("a link", "sed s/more/y/ new.toml > y; ln -s ../y routes.d/y.toml", 5),
+        ("hidden", "mv routes.d/x.toml routes.d/.x.toml", 4),
+        ("removed", "rm routes.d/b.toml", 3),
+        ("written behind the link", "sed s/more/z/ new.toml >> y", 4),
+        ("the folder is another", "mkdir other; mv routes.d/a.toml other; mv routes.d away; mv other routes.d", 2),
+        ("copied into the other", "cp away/.x.toml routes.d/x.toml", 3),
+    ];
+    for (way, script, routes) in ways {
+        let mark = daemon.mark();
+        eprintln!("{way}");
+        sh(&daemon.folder, script);
+        until_there_are(&daemon, mark, routes);
+    }
+    assert_by_events(&daemon);
+}
+
+#[test]
+fn when_no_file_is_left_the_table_stays() {
+    let folder = Folder::new("", "");
+    fs::create_dir(folder.path("routes.d")).unwrap();
+    folder.write("portolan.toml", "routes = 'routes.d/*.toml'\n[socket]\npath = 'portolan.sock'\n");
+    folder.write("routes.d/a.toml", &table(1));
+    let daemon = Daemon::in_folder(folder);
+    sh(&daemon.folder, "rm routes.d/a.toml");
+    let refused = daemon.wait_for("reload refused");
+    assert_eq!(refused["why"], "portolan.toml: there is no routes file");
+    daemon.folder.write("routes.d/b.toml", &table(2));
+    until_there_are(&daemon, 0, 2);
+}
+
+#[test]
 fn what_cannot_be_read_is_said_and_the_table_stays() {
     let node = Node::named("db");
     let routes = node.route("^db@", "");

@@ -67,7 +67,10 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
 
 /// The routes files to be compared; an error says that FILE could stand for several.
 fn files(arguments: &Arguments, table: &TableView, problems: &mut Problems) -> Result<Option<Vec<PathBuf>>, String> {
-    let mut routes_of = |path: &Path| config::load_config(path, Scope::Text, problems).map(|config| config.routes);
+    let mut routes_of = |path: &Path| {
+        let config = config::load_config(path, Scope::Text, problems)?;
+        config::routes_files(&config.routes, problems)
+    };
     let Some(file) = &arguments.file else { return Ok(routes_of(Path::new(&table.config))) };
     if kind_of(file) == Kind::Daemon {
         return Ok(routes_of(file));

@@ -11,7 +11,8 @@ use super::document::walk;
 use super::forward::{self, forward};
 use super::problem::{Problem, Problems};
 use super::routes_file::DIALING;
-use super::section::{Keys, Section, brief, later};
+use super::routes_list::routes;
+use super::section::{Keys, Section};
 use super::settings::{
     AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
     SocketAccess, SocketConfig,
@@ -77,30 +78,6 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
             log: log(root),
         }
     })
-}
-
-fn routes(root: &Section<'_>) -> Vec<PathBuf> {
-    if !root.has("routes") {
-        return vec![root.document().resolve("routes.toml")];
-    }
-    let mut files: Vec<PathBuf> = Vec::new();
-    for text in root.texts("routes").unwrap_or_default() {
-        let written = *text.get_ref();
-        if written.starts_with("etcd:") {
-            root.report(text.span(), later("a table in etcd"));
-        } else if written.contains(['*', '?', '[']) {
-            let problem = Problem::error("a pattern of file names is not supported yet");
-            root.report(text.span(), problem.help("name each file"));
-        } else if let Some(path) = root.as_path("routes", &text) {
-            if files.contains(path.get_ref()) {
-                let problem = Problem::error(format!("\"{}\" is named twice", brief(written)));
-                root.report(text.span(), problem.help("remove one of the two"));
-            } else {
-                files.push(path.into_inner());
-            }
-        }
-    }
-    files
 }
 
 fn socket(root: &Section<'_>, scope: Scope) -> (SocketConfig, Option<Spanned<PathBuf>>) {

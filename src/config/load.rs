@@ -9,6 +9,7 @@ use super::daemon_file;
 use super::document::open;
 use super::problem::{Place, Problem, Problems};
 use super::routes_file::Kind;
+use super::routes_list::routes_files;
 use super::routes_parts::read_routes;
 use super::section::brief;
 use super::settings::Config;
@@ -48,7 +49,7 @@ pub fn load(
 ) -> Option<(Config, LoadedRoutes)> {
     let errors = problems.errors();
     let config = read_config(path, scope, problems)?;
-    let routes = load_routes(&config.routes, trusts, problems);
+    let routes = routes_files(&config.routes, problems).and_then(|files| load_routes(&files, trusts, problems));
     routes.filter(|_| problems.errors() == errors).map(|routes| (config, routes))
 }
 

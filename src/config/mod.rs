@@ -21,6 +21,8 @@ mod socket;
 mod forward;
 /// What it means.
 mod settings;
+/// Its `routes`.
+mod routes_list;
 /// `routes.toml`.
 mod routes_file;
 /// The parts of it, which are read side by side.
@@ -47,6 +49,7 @@ pub use load::{FileCount, LoadedRoutes, check_text, load, load_config, load_rout
 pub use owner::{UnknownOwner, resolve_group, resolve_user};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use routes_file::{Kind, kind_of};
+pub use routes_list::{FileNames, RoutesEntry, RoutesGlob, routes_files};
 pub use settings::{
     AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
     SocketAccess, SocketConfig,

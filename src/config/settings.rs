@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::routes_list::RoutesEntry;
 use crate::node::NodeName;
 
 /// `portolan.toml`, checked; every path is resolved against the folder of the file.
@@ -13,8 +14,8 @@ use crate::node::NodeName;
 pub struct Config {
     /// The file that it was read from.
     pub path: Arc<std::path::Path>,
-    /// The routes files, in the order of the table.
-    pub routes: Vec<PathBuf>,
+    /// The routes files, in the order of the table; [`super::routes_files`] says which there are.
+    pub routes: Vec<RoutesEntry>,
     /// The socket that clients ask on.
     pub socket: SocketConfig,
     /// The socket of the admin API.

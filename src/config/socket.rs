@@ -74,7 +74,7 @@ fn owner(
     Some((*name.get_ref()).to_owned())
 }
 
-/// Whether two sockets would be one, as far as the text tells.
+/// Whether two paths are one, as far as the text tells.
 pub(super) fn same_path(one: &Path, other: &Path) -> bool {
     let named = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
     named(one) == named(other)

@@ -3,7 +3,8 @@
 //! The *folders* are watched, those of the files and those of every link on the way to them: editors rename over a
 //! file, and a ConfigMap swaps a symlink beside it. A file has changed when somebody who wrote to it has closed it, when
 //! it was renamed or removed, or when its name leads to another file. One that is being written is left alone, and
-//! while one is, the others wait with it. A slow poll covers what inotify cannot see, such as network file systems.
+//! while one is, the others wait with it. Of a pattern of names, such as `routes.d/*.toml`, the folder is watched, too, for
+//! files that appear and vanish. A slow poll covers what inotify cannot see, such as network file systems.
 
 /// What tells one state of a file from another.
 mod print;
@@ -18,7 +19,7 @@ use std::future::pending;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
@@ -30,6 +31,8 @@ use tracing::{debug, warn};
 pub use print::Print;
 use way::names_on_the_way;
 
+use crate::config::FileNames;
+
 /// An event is followed by others: a reload waits for so long without one ...
 const QUIET: Duration = Duration::from_millis(50);
 /// ... and at most for so long.
@@ -39,7 +42,7 @@ const POLL: Duration = Duration::from_secs(5);
 /// Changes that wait to be looked at; the poll covers those beyond.
 const QUEUE: usize = 1024;
 
-/// Watches a set of files.
+/// Watches a set of files, and which names there are that match a pattern.
 #[derive(Debug)]
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
@@ -53,7 +56,7 @@ pub struct Watch {
     poll: Interval,
 }
 
-/// A file, with what it was when it was last read.
+/// A file, or a pattern of names, with what it was when it was last read.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
@@ -86,10 +89,17 @@ enum Change {
 /// What the watcher's thread has to know, and to say beside the changes.
 #[derive(Debug, Default)]
 struct Concern {
-    /// The paths at which a change matters.
-    paths: Mutex<HashSet<PathBuf>>,
+    places: Mutex<Places>,
     /// Changes were lost: the queue, or the kernel's, was full.
     lost: AtomicBool,
+}
+
+/// Where a change matters.
+#[derive(Debug, Default)]
+struct Places {
+    paths: HashSet<PathBuf>,
+    /// Folders, and which of their names.
+    names: Vec<(PathBuf, FileNames)>,
 }
 
 /// Device, inode and birth: a folder that was made anew often has the inode of the one before it.
@@ -130,7 +140,7 @@ impl Watch {
             let path = absolute(&path).unwrap_or(path);
             if known.insert(path.clone()) {
                 let writing = writing.contains(&path);
-                self.files.push(Watched { path, names: Vec::new(), seen, polled: None, writing, told: false });
+                self.files.push(Watched { writing, ..Watched::new(path, seen) });
             }
         }
         self.watch_folders();
@@ -139,7 +149,7 @@ impl Watch {
     /// Takes the files as they are now for read.
     pub fn remember(&mut self) {
         for file in &mut self.files {
-            (file.seen, file.polled) = (Print::of(&file.path), None);
+            (file.seen, file.polled) = (file.seen.again(&file.path), None);
         }
     }
 
@@ -162,6 +172,11 @@ impl Watch {
     fn note(&mut self, change: Change) {
         match change {
             Change::Writing(path) => {
+                if self.concern.places().is_named(&path) && !self.files.iter().any(|file| file.names.contains(&path)) {
+                    // It has come since the others were read.
+                    let names = vec![path.clone()];
+                    self.files.push(Watched { names, ..Watched::new(path.clone(), Print::missing()) });
+                }
                 for file in self.files.iter_mut().filter(|file| file.names.contains(&path)) {
                     file.writing = true;
                 }
@@ -193,7 +208,7 @@ impl Watch {
         self.watch_folders();
         let mut changed = false;
         for file in &mut self.files {
-            let now = Print::of(&file.path);
+            let now = file.seen.again(&file.path);
             let agreed = now != file.seen && file.polled.as_ref() == Some(&now);
             file.polled = (now != file.seen).then_some(now);
             changed |= agreed && !file.writing;
@@ -221,7 +236,13 @@ impl Watch {
         let folders = names().filter_map(|name| name.parent());
         let wanted: HashMap<_, _> = folders.filter_map(|path| Some((path.to_owned(), folder_id(path)?))).collect();
         // Before the folders are watched, so that nothing that is told of them is taken for a stranger's.
-        self.concern.set(names().chain(wanted.keys()).cloned().collect());
+        let patterns = self.files.iter().filter_map(|file| {
+            let folder = file.names.last()?.parent()?;
+            Some((folder.to_owned(), file.seen.names()?.clone()))
+        });
+        let paths = names().chain(wanted.keys()).cloned().collect();
+        let names = patterns.collect();
+        *self.concern.places() = Places { paths, names };
 
         let (keep, drop): (HashMap<_, _>, HashMap<_, _>) =
             std::mem::take(&mut self.folders).into_iter().partition(|(path, id)| wanted.get(path) == Some(id));
@@ -251,13 +272,27 @@ impl Default for Watch {
     }
 }
 
+impl Watched {
+    fn new(path: PathBuf, seen: Print) -> Self {
+        Self { path, names: Vec::new(), seen, polled: None, writing: false, told: false }
+    }
+}
+
 impl Concern {
-    fn set(&self, paths: HashSet<PathBuf>) {
-        *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = paths;
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn has(&self, path: &Path) -> bool {
+        self.paths.contains(path) || self.is_named(path)
     }
 
-    fn has(&self, path: &Path) -> bool {
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    /// Whether a pattern matches it.
+    fn is_named(&self, path: &Path) -> bool {
+        let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
+        self.names.iter().any(|(of, names)| of == folder && names.match_name(name))
     }
 }
 
@@ -284,7 +319,7 @@ fn listener(sender: mpsc::Sender<Change>, concern: Arc<Concern>) -> impl FnMut(n
         }
         for change in changes_of(event) {
             let (Change::Writing(path) | Change::Complete(path)) = &change;
-            if !concern.has(path) || matches!(change, Change::Writing(_)) && last.as_ref() == Some(&change) {
+            if !concern.places().has(path) || matches!(change, Change::Writing(_)) && last.as_ref() == Some(&change) {
                 continue;
             }
             last = Some(change.clone());

@@ -8,7 +8,7 @@ use tokio::time::{advance, timeout};
 
 use super::*;
 
-/// A watch of files `a` and `b` whose changes are told by the test.
+/// A watch of files `a` and `b`, and of `*.toml`, whose changes are told by the test.
 struct Lab {
     folder: TempDir,
     tell: mpsc::Sender<Change>,
@@ -23,11 +23,14 @@ impl Lab {
         let concern = Arc::<Concern>::default();
         let mut watch = Watch::of(None, changes, Arc::clone(&concern));
         let paths = ["a", "b"].map(|name| folder.path().join(name));
-        watch.set(paths.map(|path| {
+        let files = paths.map(|path| {
             write(&path, "").unwrap();
             let print = Print::of(&path);
             (path, print)
-        }));
+        });
+        let names = FileNames::parse("*.toml").unwrap();
+        let pattern = (folder.path().join("*.toml"), Print::of_names(&names, folder.path()));
+        watch.set(files.into_iter().chain([pattern]));
         Self { folder, tell, concern, watch }
     }
 
@@ -130,6 +133,35 @@ async fn a_lost_end_of_writing_is_no_writing_without_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_comes_under_a_name_that_counts_is_waited_for() {
+    let mut lab = Lab::new();
+    let hears = |lab: &Lab, name| lab.concern.places().has(&lab.path(name));
+    assert!(hears(&lab, "c.toml") && !hears(&lab, ".c.toml") && !hears(&lab, "c.tom") && !hears(&lab, "d/c.toml"));
+    lab.writing("c.toml");
+    lab.complete("a");
+    assert!(!lab.notices_within(POLL * 100).await);
+    lab.complete("c.toml");
+    assert!(lab.notices_within(QUIET * 2).await);
+    lab.writing("stranger");
+    lab.complete("a");
+    assert!(lab.notices_within(QUIET * 2).await, "who writes to a stranger holds up nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_nobody_tells_of_are_noticed_when_two_polls_agree() {
+    let mut lab = Lab::new();
+    assert!(!lab.notices_within(POLL / 2).await);
+    write(lab.path(".c.toml"), "").unwrap();
+    assert!(!lab.notices_within(POLL * 4).await, "hidden");
+    write(lab.path("c.toml"), "").unwrap();
+    assert!(lab.notices_within(POLL * 2).await);
+    lab.watch.remember();
+    assert!(!lab.notices_within(POLL * 4).await);
+    std::fs::remove_file(lab.path("c.toml")).unwrap();
+    assert!(lab.notices_within(POLL * 2).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_read_anyway_calls_for_no_second_reload() {
     let mut lab = Lab::new();
     lab.complete("a");
@@ -142,7 +174,7 @@ async fn what_is_read_anyway_calls_for_no_second_reload() {
 fn a_full_queue_is_said_and_pieces_of_a_file_are_one_change() {
     let (sender, mut changes) = mpsc::channel(1);
     let concern = Arc::<Concern>::default();
-    concern.set(["/a".into(), "/b".into()].into());
+    concern.places().paths = ["/a".into(), "/b".into()].into();
     let mut listen = listener(sender, Arc::clone(&concern));
     let mut written = |path: &str| {
         let kind = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Kind, route, said};
 use crate::config::{
-    Config, ForwardAddress, LogLevel, Problems, Scope, SocketAccess, kind_of, load, load_config, load_routes,
+    Config, ForwardAddress, LogLevel, Problems, RoutesEntry, Scope, SocketAccess, kind_of, load, load_config,
+    load_routes, routes_files,
 };
 use crate::dial::Trusts;
 use crate::node::NodeName;
@@ -42,14 +43,14 @@ fn config(text: &str) -> (Folder, Config) {
 #[test]
 fn defaults() {
     let (folder, config) = config("");
-    assert_eq!(config.routes, [folder.path("routes.toml")]);
+    assert_eq!(config.routes, [RoutesEntry::File(folder.path("routes.toml"))]);
     assert_eq!(config.socket.access, SocketAccess::default());
     assert_eq!((config.dial, config.limits, config.log), Default::default());
 }
 
 #[test]
 fn everything() {
-    let text = "routes = ['a.toml', '/b.toml']\n[socket]\npath = 'p.sock'\nmode = '600'\nowner = '0'\ngroup = 'x'\n\
+    let text = "routes = ['a.toml', '/b.toml', 'd/*.toml']\n[socket]\npath = 'p.sock'\nmode = '600'\nowner = '0'\ngroup = 'x'\n\
                     [admin]\npath = 'a.sock'\nmode = '0600'\n\
                     [[forward]]\nlisten = '[::1]:0'\nnode = 'db@prod'\nopen = true\n\
                     [[forward]]\nlisten = 'unix:db.sock'\nnode = 'db@prod'\nmode = '0666'\n\
@@ -57,7 +58,10 @@ fn everything() {
                     [limits]\nrelays = 5\ndrain_timeout = '1m'\nhalf_close_timeout = 'never'\nidle_timeout = '2h'\n\
                     [log]\nlevel = 'debug'\nformat = 'json'\n";
     let (folder, config) = config(text);
-    assert_eq!(config.routes, [folder.path("a.toml"), "/b.toml".into()]);
+    let [RoutesEntry::File(a), RoutesEntry::File(b), RoutesEntry::Glob(glob)] = config.routes.as_slice() else {
+        panic!("{:?}", config.routes)
+    };
+    assert_eq!([a, b, &glob.path()], [&folder.path("a.toml"), Path::new("/b.toml"), &folder.path("d/*.toml")]);
     assert_eq!(config.socket.path, Some(folder.path("p.sock")));
     let access = SocketAccess { mode: 0o600, owner: Some("0".into()), group: Some("x".into()) };
     assert_eq!(config.socket.access, access);
@@ -165,6 +169,59 @@ error: the pattern `db` is taken
 1 error
 ";
     assert_eq!(folder.said(&problems), expected);
+}
+
+/// The files of these entries, and what is said of them.
+fn found(folder: &Folder, entries: &str) -> (Option<Vec<String>>, String) {
+    std::fs::write(folder.path("p"), format!("routes = {entries}")).unwrap();
+    let mut problems = Problems::default();
+    let files = load_config(&folder.path("p"), Scope::Text, &mut problems)
+        .and_then(|config| routes_files(&config.routes, &mut problems));
+    let name = |file: PathBuf| file.strip_prefix(folder.0.path()).unwrap().to_str().unwrap().to_owned();
+    (files.map(|files| files.into_iter().map(name).collect()), folder.said(&problems))
+}
+
+#[test]
+fn files_are_found_by_name_and_each_once() {
+    let folder = Folder::of(&[("b.toml", b""), ("a.toml", b""), (".h.toml", b""), ("c.toml~", b""), ("z", b"")]);
+    std::fs::create_dir(folder.path("d")).unwrap();
+    std::fs::write(folder.path("d/a.toml"), "").unwrap();
+    let names = |entries| found(&folder, entries).0.unwrap();
+    assert_eq!(names("'*.toml'"), ["a.toml", "b.toml"]);
+    assert_eq!(names("['z', './*.toml', 'a.toml', 'd/*']"), ["z", "a.toml", "b.toml", "d/a.toml"]);
+    assert_eq!(names("['b.toml', '*.toml', 'none.toml']"), ["b.toml", "a.toml", "none.toml"]);
+    assert_eq!(found(&folder, "['b.toml', '*.toml']").1, "");
+}
+
+#[test]
+fn a_pattern_of_names_that_matches_nothing_is_said() {
+    let folder = Folder::of(&[("a", b"")]);
+    let (files, said) = found(&folder, "['a', 'none/*.toml']");
+    assert_eq!(files.unwrap(), ["a"]);
+    let warning = "\
+warning: `none/*.toml` matches no file
+ --> p:1:LINE
+  |
+1 | routes = SOURCE
+  |          CARET
+  |
+  = help: put a file there, or remove the entry
+";
+    let warning = |column: usize, source: &str| {
+        let caret = " ".repeat(column - 10) + "^^^^^^^^^^^^^";
+        warning
+            .replace("LINE", &column.to_string())
+            .replace("SOURCE", source)
+            .replace("         CARET", &format!("         {caret}"))
+    };
+    assert_eq!(said, format!("{}\n1 warning\n", warning(16, "['a', 'none/*.toml']")));
+    let (files, said) = found(&folder, "'none/*.toml'");
+    assert_eq!(files, None);
+    let error = "error: there is no routes file\n--> p\n = help: put one where `routes` looks for it, or name one\n";
+    assert_eq!(said, format!("{}\n{error}\n1 error, 1 warning\n", warning(10, "'none/*.toml'")));
+    let (files, said) = found(&folder, "'a/*.toml'");
+    assert_eq!(files, None);
+    assert!(said.starts_with("error: the folder `a` cannot be read: not a directory\n --> p:1:10\n"), "{said}");
 }
 
 #[test]

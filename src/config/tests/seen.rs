@@ -219,20 +219,47 @@ error: [[proxy_route]] is not supported yet
 2 errors
 ";
     assert_eq!(said(Kind::Routes, &route("dialect = \"ergo\"\n[[proxy_route]]\nmatch = 'x'")), expected);
-    let text = "routes = ['a/*.toml', 'etcd:fleet']\n[resolver.a]\ntype = 'dns'\n[resolver.b]\n[node]\n\
+    let text = "routes = 'etcd:fleet'\n[resolver.a]\ntype = 'dns'\n[resolver.b]\n[node]\n\
                     [socket]\nallow = {}\n[dial]\nrace_after = '1s'\n";
     let messages = messages(Kind::Daemon, text);
     let what: Vec<_> = messages.iter().filter_map(|m| m.split_once(" is not supported yet")).map(|m| m.0).collect();
-    let expected = [
-        "a pattern of file names",
-        "a table in etcd",
-        "[resolver.a]",
-        "[resolver.b]",
-        "[node]",
-        "`allow`",
-        "`race_after`",
-    ];
+    let expected = ["a table in etcd", "[resolver.a]", "[resolver.b]", "[node]", "`allow`", "`race_after`"];
     assert_eq!((what.as_slice(), messages.len()), (&expected[..], expected.len()));
+}
+
+#[test]
+fn patterns_of_file_names() {
+    let expected = "\
+error: `*` stands in the name of a folder
+ --> portolan.toml:1:12
+  |
+1 | routes = 'a*/b.toml'
+  |            ^
+  |
+  = help: a pattern is of file names only: write one entry for each folder
+
+1 error
+";
+    assert_eq!(said(Kind::Daemon, "routes = 'a*/b.toml'"), expected);
+    let expected = "\
+error: this is no pattern of file names: invalid range pattern
+ --> portolan.toml:1:14
+  |
+1 | routes = 'd/a[b.toml'
+  |              ^
+  |
+  = help: write [abc], [a-z] or [!a-z], and a bracket itself as [[]
+
+1 error
+";
+    assert_eq!(said(Kind::Daemon, "routes = 'd/a[b.toml'"), expected);
+    assert_eq!(
+        messages(Kind::Daemon, "routes = ['a/**', 'b/*', './b/*']"),
+        [
+            "`**` is no pattern of file names; write `*`; folders below are not looked into",
+            "\"./b/*\" is named twice; remove one of the two",
+        ]
+    );
 }
 
 #[test]

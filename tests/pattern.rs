@@ -9,7 +9,7 @@ use portolan::node::NodeName;
 use portolan::route::Pattern;
 use serde_json::{Value, json};
 
-use crate::support::corpus::{Corpus, Dice, limits};
+use crate::support::corpus::{Corpus, Dice};
 
 /// How many patterns are drawn, with six texts each; `PORTOLAN_PATTERNS` says otherwise.
 const PATTERNS: usize = 12_000;
@@ -153,4 +153,34 @@ fn go_has_the_same_classes() {
     let perl = [r"\d", r"\s", r"\w", r"(?i)\W", r"(?i)[[:alpha:]]", r"(?i)[^[:punct:]]"].map(String::from);
     let patterns: Vec<_> = patterns.chain(perl).map(|pattern| Question { pattern, texts: assigned.clone() }).collect();
     compare(&patterns);
+}
+
+/// What stands at the limits: depth, counts and size.
+fn limits() -> Vec<String> {
+    let nested = |opening: &str, count: usize, closing: &str| opening.repeat(count) + "a" + &closing.repeat(count);
+    let mut patterns = Vec::new();
+    for count in [249, 333, 499, 500, 501, 997, 998, 999, 1000, 1001, 1100] {
+        patterns.extend(
+            [("(", ")"), ("(?:", ")*"), ("(?:a", ")?"), ("(?i:", ")"), ("(?:b|", ")"), ("(?:ab|ac", ")+")]
+                .map(|(o, c)| nested(o, count, c)),
+        );
+    }
+    for (outer, inner) in
+        [(10, 100), (10, 101), (2, 500), (2, 501), (1, 1000), (0, 1000), (1000, 0), (1000, 1), (31, 32), (32, 32)]
+    {
+        patterns.push(format!("(?:a{{{inner}}}){{{outer}}}"));
+        patterns.push(format!("(?:a{{{inner},}}){{{outer},}}"));
+        patterns.push(format!("(?:(?:a{{0,{inner}}})*){{0,{outer}}}"));
+    }
+    for count in [1, 2, 9, 10] {
+        patterns.push("(?:".repeat(count) + "a" + &"{2})".repeat(count));
+        patterns.push(format!("((?:ab|c){{{count}}}){{100}}"));
+    }
+    patterns.push("x".repeat(5000));
+    patterns.push(r"\pL{1000}".to_owned());
+    patterns.push(r"(?:\pL{10}){100}".to_owned());
+    patterns.push(format!("({}){{1000}}", "(xx?)".repeat(1000)));
+    patterns.push("(xx?){1000}".repeat(1000));
+    patterns.push("(".repeat(1000) + ")");
+    patterns
 }

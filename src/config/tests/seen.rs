@@ -86,6 +86,13 @@ error: `match` is not a pattern: missing closing ): `prod-db(@`
 }
 
 #[test]
+fn bad_regex_between_three_quotes() {
+    let said = said(Kind::Routes, "[[route]]\nmatch = '''^a{2,1}$'''\nhost = 'h:1'\n");
+    assert!(said.contains("not a pattern: invalid repeat count: `{2,1}`\n --> routes.toml:2:14\n"), "{said}");
+    assert!(said.contains("\n  |              ^^^^^\n"), "{said}");
+}
+
+#[test]
 fn backslash_in_a_basic_string() {
     let expected = "\
 error: a backslash in a \"...\" string begins an escape, and this is none

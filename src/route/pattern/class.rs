@@ -108,8 +108,18 @@ pub(super) fn fold(class: &Class) -> Class {
 
 /// The code points that are equal to this one when case is ignored, itself among them, lowest first.
 pub(super) fn orbit(code: u32) -> Vec<u32> {
-    let class = fold(&Class(vec![(code, code)]));
-    class.0.iter().flat_map(|&(low, high)| low..=high).collect()
+    let Some(ascii) = u8::try_from(code).ok().filter(u8::is_ascii) else {
+        let class = fold(&Class(vec![(code, code)]));
+        return class.0.iter().flat_map(|&(low, high)| low..=high).collect();
+    };
+    let mut all = vec![ascii.to_ascii_uppercase().into()];
+    match ascii.to_ascii_lowercase() {
+        b'k' => all.extend(['k', '\u{212A}'].map(u32::from)),
+        b's' => all.extend(['s', 'ſ'].map(u32::from)),
+        letter if letter.is_ascii_lowercase() => all.push(letter.into()),
+        _ => {}
+    }
+    all
 }
 
 /// The least of [`orbit`].
@@ -133,6 +143,11 @@ mod tests {
         assert_eq!(orbit('ß'.into()), ['ß', 'ẞ'].map(u32::from));
         assert_eq!(orbit('İ'.into()), [u32::from('İ')]);
         assert_eq!(orbit(0xD800), [0xD800]);
+        for code in 0..0x80 {
+            let mut folded = fold(&Class(vec![(code, code)]));
+            folded.clean();
+            assert!(folded.ranges().iter().flat_map(|&(low, high)| low..=high).eq(orbit(code)), "{code:#x}");
+        }
         assert_eq!((least_of_orbit('ſ'.into()), least_of_orbit('9'.into())), ('S'.into(), '9'.into()));
     }
 

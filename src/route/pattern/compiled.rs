@@ -27,7 +27,7 @@ const TABLE_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) enum Compiled {
     /// Every state is known: one step for each byte of a name.
-    Table(dense::DFA<Vec<u32>>),
+    Table(Box<dense::DFA<Vec<u32>>>),
     /// The states are followed side by side.
     Program(meta::Regex),
 }
@@ -38,9 +38,11 @@ impl Compiled {
         if lower::size(hir) <= TABLE_SIZE
             && let Some(table) = table(hir)
         {
-            return Some(Self::Table(table));
+            return Some(Self::Table(Box::new(table)));
         }
-        program(hir).map(Self::Program)
+        let program = program(hir);
+        debug_assert!(program.is_some(), "a program of {} states and transitions is refused", lower::size(hir));
+        program.map(Self::Program)
     }
 
     pub(super) fn is_match(&self, text: &str) -> bool {
@@ -92,7 +94,8 @@ struct Bytes;
 
 impl Weighter<String, Arc<Compiled>> for Bytes {
     fn weight(&self, text: &String, compiled: &Arc<Compiled>) -> u64 {
-        const ENTRY: usize = 200;
+        // The entry, and the fixed part of a table.
+        const ENTRY: usize = 1000;
         (ENTRY + text.len() + compiled.bytes()) as u64
     }
 }

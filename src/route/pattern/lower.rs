@@ -3,7 +3,7 @@
 use regex_syntax::hir::{Class as HirClass, ClassUnicode, Dot, Hir, HirKind, Look, Repetition};
 use regex_syntax::utf8::Utf8Sequences;
 
-use super::class::{Class, fold};
+use super::class::{Class, orbit};
 use super::tree::{Node, Op};
 
 /// What the tree matches. Groups capture nothing: nobody asks what they hold.
@@ -40,7 +40,11 @@ pub(super) fn lower(node: &Node) -> Hir {
 /// Characters, each with those that are equal to it when case is ignored. A surrogate is in no UTF-8 text.
 fn literal(codes: &[u32], fold_case: bool) -> Hir {
     if fold_case {
-        let folded = |&code| class(&fold(&Class::from(&[(code, code)][..])));
+        let folded = |&code| {
+            let mut all = Class::default();
+            orbit(code).into_iter().for_each(|equal| all.add((equal, equal)));
+            class(&all)
+        };
         return Hir::concat(codes.iter().map(folded).collect());
     }
     let text: Option<String> = codes.iter().copied().map(char::from_u32).collect();
@@ -51,21 +55,23 @@ fn class(class: &Class) -> Hir {
     Hir::class(HirClass::Unicode(class.to_unicode()))
 }
 
-/// How many states and transitions the compiled program has at most.
+/// How many states and transitions the compiled program has at most, beside the few of every program.
 pub(super) fn size(hir: &Hir) -> u64 {
     match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => 1,
-        HirKind::Literal(literal) => literal.0.len() as u64,
-        HirKind::Class(HirClass::Unicode(class)) => 1 + class_size(class),
-        HirKind::Class(HirClass::Bytes(class)) => 1 + class.ranges().len() as u64,
+        HirKind::Empty | HirKind::Look(_) => 2,
+        // A state and a transition for each byte.
+        HirKind::Literal(literal) => 2 * literal.0.len() as u64,
+        HirKind::Class(HirClass::Unicode(class)) => 2 + class_size(class),
+        HirKind::Class(HirClass::Bytes(class)) => 2 + class.ranges().len() as u64,
         HirKind::Capture(capture) => size(&capture.sub),
         HirKind::Repetition(repetition) => {
-            // Each copy has a choice of two before it; without an upper end there is one copy to go round in.
+            // Each copy has a choice of two before it; without an upper end there is one more, to go round in.
             let copies = repetition.max.unwrap_or(repetition.min.saturating_add(1));
-            size(&repetition.sub).saturating_add(3).saturating_mul(copies.into()).saturating_add(3)
+            size(&repetition.sub).saturating_add(3).saturating_mul(copies.into()).saturating_add(5)
         }
-        HirKind::Concat(subs) => subs.iter().map(size).fold(1, u64::saturating_add),
-        HirKind::Alternation(subs) => subs.iter().map(|sub| size(sub).saturating_add(1)).fold(2, u64::saturating_add),
+        HirKind::Concat(subs) => subs.iter().map(size).fold(0, u64::saturating_add),
+        // A choice of all branches, and the place where they meet.
+        HirKind::Alternation(subs) => subs.iter().map(|sub| size(sub).saturating_add(1)).fold(3, u64::saturating_add),
     }
 }
 

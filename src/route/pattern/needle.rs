@@ -57,6 +57,10 @@ impl Anchor {
 
 /// How many needles a set may have.
 const MOST: usize = 64;
+/// How many characters of a class are told apart: a set for `[a-z]` would find nearly every name.
+const MOST_CHARS: usize = 16;
+/// How many copies of a piece are told apart.
+const MOST_COPIES: u32 = 16;
 /// How many bytes a needle may have: no name has more.
 const MOST_BYTES: usize = 255;
 
@@ -138,14 +142,12 @@ fn trimmed(mut pieces: &[Hir], mut starts: bool, mut ends: bool) -> (&[Hir], boo
     (pieces, starts, ends)
 }
 
-/// `.*`
+/// `.*`, with or without `(?s)`.
 fn is_anything(repetition: &Repetition) -> bool {
     let HirKind::Class(Class::Unicode(class)) = repetition.sub.kind() else { return false };
-    let mut class = class.clone();
-    class.negate();
-    let is_any =
-        matches!(class.ranges(), [] | [_]) && class.iter().all(|range| (range.start(), range.end()) == ('\n', '\n'));
-    repetition.min == 0 && repetition.max.is_none() && is_any
+    let ranges = class.ranges().iter().map(|range| (range.start(), range.end()));
+    let is_any = ranges.clone().eq([('\0', char::MAX)]) || ranges.eq([('\0', '\t'), ('\u{b}', char::MAX)]);
+    is_any && repetition.min == 0 && repetition.max.is_none()
 }
 
 /// The texts that a piece matches.
@@ -187,14 +189,14 @@ fn exact(hir: &Hir) -> Option<Exact> {
         }
         HirKind::Class(Class::Unicode(class)) => {
             let all = class.iter().flat_map(|range| range.start()..=range.end());
-            let texts: Vec<_> = all.take(MOST + 1).map(String::from).collect();
-            (1..=MOST).contains(&texts.len()).then_some(Exact { texts, is_pure: true })
+            let texts: Vec<_> = all.take(MOST_CHARS + 1).map(String::from).collect();
+            (1..=MOST_CHARS).contains(&texts.len()).then_some(Exact { texts, is_pure: true })
         }
         HirKind::Class(Class::Bytes(_)) => None,
         HirKind::Capture(capture) => exact(&capture.sub),
         HirKind::Repetition(repetition) => {
+            let most = repetition.max.filter(|&max| max <= MOST_COPIES)?;
             let sub = exact(&repetition.sub)?;
-            let most = repetition.max.filter(|&max| max <= 16)?;
             let mut all = Exact { texts: Vec::new(), is_pure: sub.is_pure };
             let mut run = Exact::empty();
             for times in 0..=most {
@@ -252,20 +254,24 @@ impl Runs {
         let starts = self.starts && self.run.texts.iter().all(String::is_empty);
         match piece.kind() {
             // It begins and ends with one that is there.
-            HirKind::Repetition(repetition) if repetition.min > 0 => match exact(&repetition.sub) {
-                Some(sub) => {
-                    if let Some(longer) = self.run.then(&sub) {
-                        self.run = longer;
+            HirKind::Repetition(repetition) if repetition.min > 0 => {
+                match exact(&repetition.sub) {
+                    // One text of many, at each end of the run, says too little for so many needles.
+                    Some(sub) if sub.texts.len() > 1 => self.cut(),
+                    Some(sub) => {
+                        if let Some(longer) = self.run.then(&sub) {
+                            self.run = longer;
+                        }
+                        self.cut();
+                        self.run = sub;
                     }
-                    self.cut();
-                    self.run = sub;
+                    None => {
+                        let found = sets(&repetition.sub, false, false);
+                        self.cut();
+                        self.sets.extend(found.sets);
+                    }
                 }
-                None => {
-                    let found = sets(&repetition.sub, false, false);
-                    self.cut();
-                    self.sets.extend(found.sets);
-                }
-            },
+            }
             HirKind::Repetition(_) => self.cut(),
             HirKind::Concat(_) | HirKind::Alternation(_) | HirKind::Capture(_) => {
                 let found = sets(piece, starts, ends);

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 
 use super::hash::{Kind, Sums};
-use super::lengths::{Lengths, bits};
+use super::heads::{Head, Heads, INNER};
+use super::lengths::Lengths;
 use super::runs::{Rows, Runs};
-use super::shards::{Hashed, Shards};
+use super::shards::{Hashed, Shard, Shards};
 use super::slab::{Id, Slab};
 use super::{Anchor, Needle};
 use crate::node::NodeName;
@@ -45,44 +46,20 @@ pub(super) enum Hit<'a> {
     Many(&'a Runs),
 }
 
-/// The first bytes of the needles that may stand anywhere: what of a name is looked up at each of its bytes.
-#[derive(Debug, Clone)]
-struct Heads {
-    heads: Shards<Head>,
-    /// How many needles have a head of one byte, of two, ...
-    sizes: [usize; HEAD],
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Head {
-    hash: u32,
-    /// Needles that begin so.
-    needles: u32,
-    /// Bit n: one of them has, or had, n + 1 bytes.
-    lengths: u64,
-}
-
-/// The longest head.
-const HEAD: usize = 4;
-
-/// So many bytes of a needle that may stand anywhere are looked for: a bit for each length fits into a word.
-const INNER: usize = 64;
-
 /// What a needle that may stand anywhere costs beside those of its list: while there is one, names are looked up at
 /// each of their bytes.
 const INNER_COST: usize = 4;
 
 impl Index {
-    /// An index for about this many rows.
-    pub(super) fn with_capacity(rows: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            needles: Shards::with_capacity(rows),
+            needles: Shards::new(),
             shared: Slab::new(),
             scanned: Runs::default(),
             whole: 0,
             starts: Lengths::new(),
             ends: Lengths::new(),
-            heads: Heads { heads: Shards::new(), sizes: [0; HEAD] },
+            heads: Heads::new(),
         }
     }
 
@@ -112,31 +89,20 @@ impl Index {
             return;
         };
         for key in needles.iter().filter_map(Key::of) {
-            self.insert_needle(rows, id, key.hash);
-            match key.anchor {
-                Anchor::Whole => self.whole += 1,
-                Anchor::Start => self.starts.add(key.length),
-                Anchor::End => self.ends.add(key.length),
-                Anchor::Anywhere => self.heads.insert(key.head, key.length),
+            self.count(&key);
+            if let Some(shard) = self.needles.shard_mut(key.hash) {
+                put(shard, &mut self.shared, rows, id, key.hash);
             }
         }
     }
 
-    fn insert_needle<E>(&mut self, rows: &Rows<E>, id: Id, hash: u32) {
-        match self.find(hash) {
-            None => self.needles.insert(Slot { hash, rows: Found::One(id) }),
-            Some(Found::One(other)) if other == id => {}
-            Some(Found::One(other)) => {
-                let mut list = Runs::from_sorted(&[other]);
-                list.insert(rows, id);
-                let list = self.shared.insert(list);
-                self.set(hash, Found::Many(list));
-            }
-            Some(Found::Many(list)) => {
-                if let Some(list) = self.shared.get_mut(list) {
-                    list.insert(rows, id);
-                }
-            }
+    /// Has a name looked up where it may have such a needle.
+    fn count(&mut self, key: &Key) {
+        match key.anchor {
+            Anchor::Whole => self.whole += 1,
+            Anchor::Start => self.starts.add(key.length),
+            Anchor::End => self.ends.add(key.length),
+            Anchor::Anywhere => self.heads.insert(&key.head),
         }
     }
 
@@ -152,7 +118,7 @@ impl Index {
                 Anchor::Whole => self.whole = self.whole.saturating_sub(1),
                 Anchor::Start => self.starts.remove(key.length),
                 Anchor::End => self.ends.remove(key.length),
-                Anchor::Anywhere => self.heads.remove(key.head),
+                Anchor::Anywhere => self.heads.remove(&key.head),
             }
         }
     }
@@ -160,14 +126,17 @@ impl Index {
     fn remove_needle<E>(&mut self, rows: &Rows<E>, id: Id, hash: u32) {
         match self.find(hash) {
             Some(Found::One(found)) if found == id => {
-                self.needles.remove(hash, |slot| slot.hash == hash);
+                self.needles.shard_mut(hash).and_then(|shard| shard.remove(hash, |slot| slot.hash == hash));
             }
             Some(Found::Many(list)) => {
                 let Some(runs) = self.shared.get_mut(list) else { return };
                 runs.remove(rows, id);
                 if let Some(last) = runs.only() {
                     self.shared.remove(list);
-                    self.set(hash, Found::One(last));
+                    let shard = self.needles.shard_mut(hash);
+                    if let Some(slot) = shard.and_then(|shard| shard.find_mut(hash, |slot| slot.hash == hash)) {
+                        slot.rows = Found::One(last);
+                    }
                 }
             }
             Some(Found::One(_)) | None => {}
@@ -176,12 +145,6 @@ impl Index {
 
     fn find(&self, hash: u32) -> Option<Found> {
         self.needles.find(hash, |slot| slot.hash == hash).map(|slot| slot.rows)
-    }
-
-    fn set(&mut self, hash: u32, rows: Found) {
-        if let Some(slot) = self.needles.find_mut(hash, |slot| slot.hash == hash) {
-            slot.rows = rows;
-        }
     }
 
     /// Tells every list that may hold a row for this name.
@@ -208,13 +171,74 @@ impl Index {
     }
 }
 
+/// An index of many rows at once: they are gathered first, so that the needles can be put in shard by shard.
+pub(super) struct Builder {
+    index: Index,
+    /// A needle of a row each.
+    needles: Vec<Slot>,
+    scanned: Vec<Id>,
+}
+
+impl Builder {
+    /// For about this many rows.
+    pub(super) fn new(rows: usize) -> Self {
+        Self { index: Index::new(), needles: Vec::with_capacity(rows), scanned: Vec::new() }
+    }
+
+    /// The same as [`Index::choose`], while there are no rows yet: one set, or none, is no choice.
+    pub(super) fn choose(&self, sets: &[Vec<Needle>]) -> Option<u8> {
+        self.index.choose(sets)
+    }
+
+    /// The same as [`Index::insert`].
+    pub(super) fn insert(&mut self, id: Id, needles: Option<&[Needle]>) {
+        let Some(needles) = needles else { return self.scanned.push(id) };
+        for key in needles.iter().filter_map(Key::of) {
+            self.index.count(&key);
+            self.needles.push(Slot { hash: key.hash, rows: Found::One(id) });
+        }
+    }
+
+    /// The index of what was inserted; `rows` has it all.
+    pub(super) fn finish<E>(self, rows: &Rows<E>) -> Index {
+        let Self { mut index, needles, scanned } = self;
+        index.scanned = Runs::from_unsorted(rows, scanned);
+        index.needles = Shards::build(needles, |shard, slot| {
+            if let Found::One(id) = slot.rows {
+                put(shard, &mut index.shared, rows, id, slot.hash);
+            }
+        });
+        index
+    }
+}
+
+/// Has a needle find one row more. It may find it already, for another needle of the same hash.
+fn put<E>(shard: &mut Shard<Slot>, shared: &mut Slab<Runs>, rows: &Rows<E>, id: Id, hash: u32) {
+    let Some(slot) = shard.find_mut(hash, |slot| slot.hash == hash) else {
+        return shard.insert(Slot { hash, rows: Found::One(id) });
+    };
+    match slot.rows {
+        Found::One(other) if other == id => {}
+        Found::One(other) => {
+            let mut list = Runs::from_sorted(&[other]);
+            list.insert(rows, id);
+            slot.rows = Found::Many(shared.insert(list));
+        }
+        Found::Many(list) => {
+            if let Some(list) = shared.get_mut(list) {
+                list.insert(rows, id);
+            }
+        }
+    }
+}
+
 /// How the index knows a needle.
 struct Key {
     anchor: Anchor,
     hash: u32,
     length: usize,
-    /// The hash and the length of its first bytes.
-    head: (u32, usize),
+    /// Of a needle that may stand anywhere.
+    head: Head,
 }
 
 impl Key {
@@ -226,59 +250,12 @@ impl Key {
         }
         let sums = Sums::of(text);
         let length = if *anchor == Anchor::Anywhere { text.len().min(INNER) } else { text.len() };
-        let head = length.min(HEAD);
         let hash = sums.hash(Kind::Needle(*anchor), 0, length);
-        Some(Self { anchor: *anchor, hash, length, head: (sums.hash(Kind::Head, 0, head), head) })
-    }
-}
-
-impl Heads {
-    fn insert(&mut self, (hash, size): (u32, usize), length: usize) {
-        let length = 1u64 << (length - 1);
-        match self.heads.find_mut(hash, |head| head.hash == hash) {
-            Some(head) => {
-                head.needles = head.needles.saturating_add(1);
-                head.lengths |= length;
-            }
-            None => self.heads.insert(Head { hash, needles: 1, lengths: length }),
-        }
-        if let Some(count) = self.sizes.get_mut(size - 1) {
-            *count += 1;
-        }
-    }
-
-    fn remove(&mut self, (hash, size): (u32, usize)) {
-        match self.heads.find_mut(hash, |head| head.hash == hash) {
-            Some(head) if head.needles > 1 => head.needles -= 1,
-            _ => drop(self.heads.remove(hash, |head| head.hash == hash)),
-        }
-        if let Some(count) = self.sizes.get_mut(size - 1) {
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    /// Tells each piece of the name, by start and length, that may be a needle.
-    fn look_up(&self, name: &Sums, mut tell: impl FnMut(usize, usize)) {
-        for (size, count) in (1..).zip(self.sizes) {
-            // Where a head fits; none where there is no such head.
-            let starts = if count == 0 { 0 } else { (name.len() + 1).saturating_sub(size) };
-            for start in 0..starts {
-                let hash = name.hash(Kind::Head, start, size);
-                let lengths = self.heads.find(hash, |head| head.hash == hash).map_or(0, |head| head.lengths);
-                let lengths = bits(lengths).map(|bit| bit + 1);
-                lengths.take_while(|length| start + length <= name.len()).for_each(|length| tell(start, length));
-            }
-        }
+        Some(Self { anchor: *anchor, hash, length, head: Head::of(&sums, length) })
     }
 }
 
 impl Hashed for Slot {
-    fn hash(&self) -> u32 {
-        self.hash
-    }
-}
-
-impl Hashed for Head {
     fn hash(&self) -> u32 {
         self.hash
     }

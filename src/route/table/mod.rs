@@ -1,6 +1,8 @@
 //! The table: every entry, in the order in which they are tried.
 
+mod bulk;
 mod hash;
+mod heads;
 mod index;
 mod lengths;
 mod runs;
@@ -136,29 +138,12 @@ impl<E> Deref for Row<E> {
 impl<E: Entry> RouteTable<E> {
     /// A table without entries.
     pub fn new() -> Self {
-        Self::with_capacity(0)
-    }
-
-    fn with_capacity(rows: usize) -> Self {
-        Self {
-            rows: Slab::new(),
-            keys: Shards::with_capacity(rows),
-            index: Index::with_capacity(rows),
-            order: Runs::default(),
-            next: 0,
-        }
+        Self { rows: Slab::new(), keys: Shards::new(), index: Index::new(), order: Runs::default(), next: 0 }
     }
 
     /// A table of these entries in their order; a key that is there twice is an error, and every such error is told.
     pub fn from_entries(entries: Vec<E>) -> Result<Self, Vec<Taken>> {
-        let mut table = Self::with_capacity(entries.len());
-        let mut taken = Vec::new();
-        for entry in entries {
-            if let Err(again) = table.add(entry) {
-                taken.push(again);
-            }
-        }
-        if taken.is_empty() { Ok(table) } else { Err(taken) }
+        bulk::table(entries)
     }
 
     /// Adds an entry, behind all that have its weight.
@@ -172,7 +157,9 @@ impl<E: Entry> RouteTable<E> {
         let row = Arc::new(Row { rank: Rank::new(entry.weight(), self.next), found_by, entry });
         self.next += 1;
         let id = self.rows.insert(Arc::clone(&row));
-        self.keys.insert(KeySlot { hash, id });
+        if let Some(shard) = self.keys.shard_mut(hash) {
+            shard.insert(KeySlot { hash, id });
+        }
         self.order.insert(&self.rows, id);
         self.index.insert(&self.rows, id, row.needles(&sets));
         Ok(row)
@@ -185,7 +172,7 @@ impl<E: Entry> RouteTable<E> {
         let row = Arc::clone(self.rows.get(id).ok_or(Unknown)?);
         self.index.remove(&self.rows, id, row.needles(&row.pattern().requirements()));
         self.order.remove(&self.rows, id);
-        self.keys.remove(hash, |slot| slot.id == id);
+        self.keys.shard_mut(hash).and_then(|shard| shard.remove(hash, |slot| slot.id == id));
         self.rows.remove(id);
         Ok(row)
     }

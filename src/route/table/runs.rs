@@ -25,6 +25,12 @@ impl Runs {
         Self { runs: Arc::new(ids.chunks(RUN).map(|run| Arc::new(run.to_vec())).collect()), len: ids.len() }
     }
 
+    /// A list of ids in any order.
+    pub(super) fn from_unsorted<E>(rows: &Rows<E>, mut ids: Vec<Id>) -> Self {
+        ids.sort_by_cached_key(|id| rank(rows, *id));
+        Self::from_sorted(&ids)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }

@@ -18,8 +18,12 @@ pub(super) trait Hashed: Copy {
 /// probes for what is not there stay within a few bytes for each element.
 #[derive(Debug, Clone)]
 pub(super) struct Shards<T> {
-    shards: Vector<Option<Arc<HashTable<T>>>>,
+    shards: Vector<Option<Arc<Shard<T>>>>,
 }
+
+/// Those whose hashes begin with the same ten bits.
+#[derive(Debug, Clone)]
+pub(super) struct Shard<T>(HashTable<T>);
 
 const SHARD_BITS: u32 = 10;
 const SHARDS: usize = 1 << SHARD_BITS;
@@ -31,43 +35,55 @@ impl<T: Hashed> Shards<T> {
         Self { shards }
     }
 
-    /// Room for about this many elements.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        let mut new = Self::new();
-        // Shards of tables below this size stay as they come: most are empty.
-        if capacity > 4 * SHARDS {
-            for at in 0..SHARDS {
-                if let Some(shard) = new.shards.get_mut(at) {
-                    *shard = Some(Arc::new(HashTable::with_capacity(capacity / SHARDS)));
-                }
+    /// Has each element put into its shard. They come shard by shard, so that each stays in the cache while it is filled;
+    /// those of a shard come in their order.
+    pub(super) fn build(elements: Vec<T>, mut put: impl FnMut(&mut Shard<T>, T)) -> Self {
+        let mut sorted = vec![Vec::new(); SHARDS];
+        for element in elements {
+            if let Some(shard) = sorted.get_mut(shard(element.hash())) {
+                shard.push(element);
             }
         }
-        new
+        let fill = |elements: Vec<T>| {
+            let mut shard = Shard(HashTable::with_capacity(elements.len()));
+            elements.iter().for_each(|element| put(&mut shard, *element));
+            (!elements.is_empty()).then(|| Arc::new(shard))
+        };
+        Self { shards: sorted.into_iter().map(fill).collect() }
     }
 
     /// The first element with this hash for which `is` holds.
     pub(super) fn find(&self, hash: u32, is: impl FnMut(&T) -> bool) -> Option<&T> {
-        self.shards.get(shard(hash))?.as_ref()?.find(spread(hash), is)
+        self.shards.get(shard(hash))?.as_ref()?.find(hash, is)
     }
 
-    /// The same, for an edit. It copies nothing when there is no such element.
-    pub(super) fn find_mut(&mut self, hash: u32, mut is: impl FnMut(&T) -> bool) -> Option<&mut T> {
-        self.find(hash, &mut is)?;
-        Arc::make_mut(self.shards.get_mut(shard(hash))?.as_mut()?).find_mut(spread(hash), is)
+    /// The shard of the elements with this hash, for an edit: it is copied.
+    pub(super) fn shard_mut(&mut self, hash: u32) -> Option<&mut Shard<T>> {
+        Some(Arc::make_mut(self.shards.get_mut(shard(hash))?.get_or_insert_default()))
+    }
+}
+
+impl<T: Hashed> Shard<T> {
+    pub(super) fn find(&self, hash: u32, is: impl FnMut(&T) -> bool) -> Option<&T> {
+        self.0.find(spread(hash), is)
+    }
+
+    pub(super) fn find_mut(&mut self, hash: u32, is: impl FnMut(&T) -> bool) -> Option<&mut T> {
+        self.0.find_mut(spread(hash), is)
     }
 
     pub(super) fn insert(&mut self, element: T) {
-        let hash = element.hash();
-        if let Some(shard) = self.shards.get_mut(shard(hash)) {
-            let table = Arc::make_mut(shard.get_or_insert_default());
-            table.insert_unique(spread(hash), element, |element| spread(element.hash()));
-        }
+        self.0.insert_unique(spread(element.hash()), element, |element| spread(element.hash()));
     }
 
-    pub(super) fn remove(&mut self, hash: u32, mut is: impl FnMut(&T) -> bool) -> Option<T> {
-        self.find(hash, &mut is)?;
-        let table = Arc::make_mut(self.shards.get_mut(shard(hash))?.as_mut()?);
-        Some(table.find_entry(spread(hash), is).ok()?.remove().0)
+    pub(super) fn remove(&mut self, hash: u32, is: impl FnMut(&T) -> bool) -> Option<T> {
+        Some(self.0.find_entry(spread(hash), is).ok()?.remove().0)
+    }
+}
+
+impl<T> Default for Shard<T> {
+    fn default() -> Self {
+        Self(HashTable::new())
     }
 }
 
@@ -93,18 +109,19 @@ mod tests {
 
     #[test]
     fn a_clone_keeps_what_it_had() {
-        for capacity in [0, 100_000] {
-            let mut new = Shards::with_capacity(capacity);
-            let elements = (0..10_000u32).map(|n| (n.wrapping_mul(0x9E37_79B1), 0));
-            elements.clone().for_each(|element| new.insert(element));
+        let elements = (0..10_000u32).map(|n| (n.wrapping_mul(0x9E37_79B1), 0));
+        let built = Shards::build(elements.clone().collect(), Shard::insert);
+        let mut filled = Shards::new();
+        elements.clone().for_each(|element: (u32, u8)| filled.shard_mut(element.0).unwrap().insert(element));
+        for mut new in [built, filled] {
             let old = new.clone();
             for (hash, _) in elements.clone().step_by(3) {
-                new.find_mut(hash, |element| element.0 == hash).unwrap().1 = 1;
+                new.shard_mut(hash).unwrap().find_mut(hash, |element| element.0 == hash).unwrap().1 = 1;
             }
             for (hash, _) in elements.clone().skip(1).step_by(3) {
-                assert!(new.remove(hash, |element| element.0 == hash).is_some());
+                assert!(new.shard_mut(hash).unwrap().remove(hash, |element| element.0 == hash).is_some());
             }
-            for (at, (hash, _)) in elements.enumerate() {
+            for (at, (hash, _)) in elements.clone().enumerate() {
                 let find = |shards: &Shards<(u32, u8)>| shards.find(hash, |element| element.0 == hash).copied();
                 assert_eq!(find(&old), Some((hash, 0)));
                 assert_eq!(find(&new), [Some((hash, 1)), None, Some((hash, 0))][at % 3]);
@@ -115,11 +132,12 @@ mod tests {
     #[test]
     fn elements_of_one_hash_stand_side_by_side() {
         let mut shards = Shards::new();
-        shards.insert((7, 1));
-        shards.insert((7, 2));
+        let shard = shards.shard_mut(7).unwrap();
+        shard.insert((7, 1));
+        shard.insert((7, 2));
         assert_eq!(shards.find(7, |element| element.1 == 2), Some(&(7, 2)));
-        assert_eq!(shards.remove(7, |element| element.1 == 1), Some((7, 1)));
+        assert_eq!(shards.shard_mut(7).unwrap().remove(7, |element| element.1 == 1), Some((7, 1)));
         assert_eq!(shards.find(7, |element| element.1 == 1), None);
-        assert_eq!(shards.find_mut(8, |_| true), None);
+        assert_eq!(shards.find(8, |_| true), None);
     }
 }

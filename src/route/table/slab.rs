@@ -67,14 +67,23 @@ impl<T: Clone> Slab<T> {
     }
 }
 
+/// Their numbers are 0, 1, ...
+impl<T> FromIterator<T> for Slab<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(things: I) -> Self {
+        let mut used = 0;
+        let places = things.into_iter().inspect(|_| used += 1).map(Some).collect();
+        Self { places, used, free: Vector::new(), freed: 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_numbers_of_the_gone_are_given_again() {
-        let mut slab = Slab::new();
-        assert_eq!(["a", "b", "c"].map(|thing| slab.insert(thing)), [0, 1, 2]);
+        let mut slab: Slab<_> = ["a", "b"].into_iter().collect();
+        assert_eq!(slab.insert("c"), 2);
         assert_eq!((slab.remove(1), slab.remove(1), slab.remove(9)), (Some("b"), None, None));
         assert_eq!((slab.get(1), slab.len()), (None, 2));
         let old = slab.clone();

@@ -45,6 +45,18 @@ impl<T: Clone + Default> Vector<T> {
     }
 }
 
+impl<T: Default> FromIterator<T> for Vector<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
+        let mut elements = elements.into_iter().fuse().peekable();
+        let mut branches = Vec::new();
+        while elements.peek().is_some() {
+            let mut leaf = || Arc::new(array::from_fn(|_| elements.next().unwrap_or_default()));
+            branches.push(Arc::new(array::from_fn(|_| leaf())));
+        }
+        Self { branches }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +68,8 @@ mod tests {
         for at in 0..20_000 {
             *new.get_mut(at).unwrap() = at;
         }
+        let collected: Vector<_> = (0..20_000).collect();
+        assert!((0..=3 * LEAF * BRANCH).all(|at| new.get(at) == collected.get(at)));
         let old = new.clone();
         for at in (0..20_000).step_by(777) {
             *new.get_mut(at).unwrap() = 0;

@@ -37,18 +37,21 @@ pub struct Outcome {
     pub ended: Vec<Ended>,
 }
 
-/// Reads everything. `previous` has the trusts in force, which stand in for files that have gone bad since; `edits` are
+/// Reads everything. `previous` is what is in force: its trusts stand in for files that have gone bad since. `edits` are
 /// the edits at run time that lie over the files.
-pub fn load(path: &Path, previous: Option<&Trusts>, edits: impl FnOnce(&Config) -> Layer) -> Outcome {
+pub fn load(path: &Path, previous: Option<&Snapshot>, edits: impl FnOnce(&Config) -> Layer) -> Outcome {
     let (mut problems, mut ended) = (Problems::default(), Vec::new());
     let mut files = vec![with_print(path)];
-    let mut trusts = Trusts::new(previous);
+    let mut trusts = Trusts::new(previous.map(|previous| &*previous.trusts));
     let loaded = config::read_config(path, Scope::Machine, &mut problems).and_then(|config| {
         files.extend(config.routes.iter().filter_map(glob_with_print));
         let routes_files = config::routes_files(&config.routes, &mut problems)?;
         files.extend(routes_files.iter().map(|file| with_print(file)));
         let routes = config::load_routes(&routes_files, Some(&mut trusts), &mut problems);
-        let applied = routes.map(|LoadedRoutes { table, files }| {
+        if let Some(routes) = &routes {
+            routes.lint(previous.map(|previous| &previous.table), Scope::Machine, &mut problems);
+        }
+        let applied = routes.map(|LoadedRoutes { table, files, .. }| {
             let applied = edits(&config).apply(table, |spec, at| read_edit(spec, at, &mut trusts, &mut problems));
             (applied, files)
         });

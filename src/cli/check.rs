@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::Exit;
 use super::console::Console;
+use crate::admin::view::ProblemView;
 use crate::config::{FileCount, Kind, Problems, Scope, find_config, kind_of, load, load_routes, plural};
 use crate::dial::Trusts;
 
@@ -22,6 +23,9 @@ pub(super) struct Arguments {
     /// Look at the text alone: not at certificates, users and groups
     #[arg(long)]
     no_files: bool,
+    /// Take warnings for errors
+    #[arg(long)]
+    strict: bool,
     /// Write problems to stdout, one JSON object a line
     #[arg(long)]
     json: bool,
@@ -53,11 +57,15 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
     let mut lines = Vec::new();
     for file in &daemons {
         if let Some((_, loaded)) = load(file, scope, trusts.as_mut(), &mut problems) {
+            loaded.lint(None, scope, &mut problems);
             lines.push(format!("{}: ok", file.display()));
             lines.extend(loaded.files.iter().map(line));
         }
     }
     let loaded = load_routes(&routes, trusts.as_mut(), &mut problems);
+    if let Some(loaded) = &loaded {
+        loaded.lint(None, scope, &mut problems);
+    }
     lines.extend(loaded.iter().flat_map(|loaded| &loaded.files).map(line));
     report(arguments, &problems, &lines, console)
 }
@@ -77,12 +85,12 @@ fn files(arguments: &Arguments) -> Result<(Vec<PathBuf>, Vec<PathBuf>), crate::c
 fn report(arguments: &Arguments, problems: &Problems, lines: &[String], console: &mut Console<'_>) -> io::Result<Exit> {
     if arguments.json {
         for problem in problems.iter() {
-            writeln!(console.out, "{}", serde_json::to_string(problem)?)?;
+            writeln!(console.out, "{}", serde_json::to_string(&ProblemView::of(problem))?)?;
         }
     } else {
         console.show(problems)?;
     }
-    if problems.has_errors() {
+    if problems.has_errors() || arguments.strict && !problems.is_empty() {
         return Ok(Exit::Problems);
     }
     for line in lines.iter().filter(|_| !arguments.json) {

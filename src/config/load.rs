@@ -26,6 +26,8 @@ pub struct LoadedRoutes {
     pub table: RouteTable,
     /// The files, in the order of the table.
     pub files: Vec<FileCount>,
+    /// Their texts.
+    pub(super) sources: Vec<Arc<Source>>,
 }
 
 /// What a file gave to the table.
@@ -70,7 +72,7 @@ pub fn load_config(path: &Path, scope: Scope, problems: &mut Problems) -> Option
 pub fn load_routes(files: &[PathBuf], trusts: Option<&mut Trusts>, problems: &mut Problems) -> Option<LoadedRoutes> {
     let errors = problems.errors();
     let sources: Vec<_> = files.iter().filter_map(|file| open(file, problems)).collect();
-    routes_of(&sources, trusts, problems).filter(|_| problems.errors() == errors)
+    routes_of(sources, trusts, problems).filter(|_| problems.errors() == errors)
 }
 
 /// What is wrong with a text, if it were the file `name`; no file is looked at.
@@ -79,24 +81,24 @@ pub fn check_text(kind: Kind, name: &Path, text: &str) -> Problems {
     let source = Source::new(name, text.to_owned());
     match kind {
         Kind::Daemon => drop(daemon_file::read_config(&source, Scope::Text, &mut problems)),
-        Kind::Routes => drop(routes_of(&[source], None, &mut problems)),
+        Kind::Routes => drop(routes_of(vec![source], None, &mut problems)),
     }
     problems
 }
 
-fn routes_of(sources: &[Arc<Source>], trusts: Option<&mut Trusts>, problems: &mut Problems) -> Option<LoadedRoutes> {
+fn routes_of(sources: Vec<Arc<Source>>, trusts: Option<&mut Trusts>, problems: &mut Problems) -> Option<LoadedRoutes> {
     let mut policies = Policies::new(trusts);
     let mut files = Vec::with_capacity(sources.len());
     let mut all = Vec::new();
-    for source in sources {
+    for source in &sources {
         let before = all.len();
         let disabled = read_routes(source, &mut policies, problems, &mut all, |route, _place| route);
         files.push(FileCount { file: Arc::clone(source.path()), routes: all.len() - before, disabled });
     }
     match RouteTable::from_entries(all) {
-        Ok(table) => Some(LoadedRoutes { table, files }),
+        Ok(table) => Some(LoadedRoutes { table, files, sources }),
         Err(_taken) => {
-            report_taken(sources, problems);
+            report_taken(&sources, problems);
             None
         }
     }

@@ -35,6 +35,8 @@ mod tls;
 mod load;
 /// One route that no file has.
 mod spec;
+/// What is probably not meant.
+mod lints;
 /// Users and groups by name.
 mod owner;
 /// What is wrong.

@@ -83,6 +83,20 @@ impl Source {
         (rest.lines().next().unwrap_or_default(), start)
     }
 
+    /// The line with this number, without its end, and the byte at which it begins.
+    pub(super) fn line_at(&self, number: u32) -> (&str, usize) {
+        // It begins behind the end of the line before it.
+        let ends = number.saturating_sub(1);
+        let step = self.lines.partition_point(|&before| before < ends).saturating_sub(1);
+        let more = ends.saturating_sub(self.lines.get(step).copied().unwrap_or(0));
+        let rest = self.text.as_bytes().get(step * STEP..).unwrap_or_default();
+        let start = match more.checked_sub(1) {
+            None => Some(0),
+            Some(more) => memchr_iter(b'\n', rest).nth(more as usize).map(|end| step * STEP + end + 1),
+        };
+        self.line(start.unwrap_or(self.text.len()))
+    }
+
     fn line_start(&self, offset: usize) -> usize {
         let before = self.text.get(..self.shown(offset)).unwrap_or_default();
         before.rfind('\n').map_or(0, |end| end + 1)
@@ -183,6 +197,16 @@ mod tests {
     fn the_end_of_a_file_that_is_whole_steps_long() {
         let text = "\n".repeat(STEP - 1) + "x";
         assert_eq!(position(&text, STEP), (1024, 2));
+    }
+
+    #[test]
+    fn a_line_is_found_by_its_number() {
+        let text: String = (1..1000).map(|number| format!("{}{number}\n", " ".repeat(number % 7))).collect();
+        let source = Source::new(Path::new("x"), text);
+        for number in 1..1000 {
+            let (line, start) = source.line_at(number);
+            assert_eq!((line.trim_start(), source.line_number(start)), (number.to_string().as_str(), number));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Routes and the table of them.
 
+mod lint;
 mod pattern;
 mod table;
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use lint::{Finding, findings};
 pub use pattern::{Anchor, BadPattern, Needle, Pattern};
 pub use table::{Entry, NoRoute, Rank, RouteTable, Row, Taken, Unknown};
 

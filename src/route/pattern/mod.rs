@@ -155,6 +155,11 @@ impl Pattern {
         matches!(self.shape, Shape::Verbatim(..) | Shape::Needle(_) | Shape::Any(_))
     }
 
+    /// Whether there is no name that it does not match.
+    pub fn matches_every_name(&self) -> bool {
+        matches!(self.shape, Shape::Always)
+    }
+
     /// A quick answer for one who looks at every pattern: false is sure.
     pub fn may_match(&self, name: &str) -> bool {
         match &self.shape {

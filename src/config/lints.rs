@@ -1,0 +1,45 @@
+//! What is allowed in a table and is probably not meant, as warnings with their places.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::load::LoadedRoutes;
+use super::problem::{Place, Problem, Problems};
+use super::section::brief;
+use super::socket::Scope;
+use super::source::Source;
+use crate::route::{Entry, Finding, Origin, Route, RouteTable, findings};
+
+impl LoadedRoutes {
+    /// Warns of what is probably not meant; of routes that `before` has as they are, somebody was told then.
+    pub fn lint(&self, before: Option<&RouteTable>, scope: Scope, problems: &mut Problems) {
+        let is_new = |route: &Route| {
+            let known = before.and_then(|before| before.get(route.key()));
+            !known.is_some_and(|known| known.means_the_same(route))
+        };
+        for finding in findings(&self.table, is_new, scope == Scope::Machine) {
+            problems.push(self.problem(&finding));
+        }
+    }
+
+    fn problem(&self, finding: &Finding<'_>) -> Problem {
+        let pattern = brief(finding.route.pattern.as_str());
+        let mut problem = Problem::warning(format!("`{pattern}`: {}", finding.message)).help(finding.help);
+        problem.place = self.place(&finding.route.origin);
+        if let Some((place, label)) = finding.other.and_then(|(other, label)| Some((self.place(&other.origin)?, label)))
+        {
+            problem = problem.related(place, label);
+        }
+        problem
+    }
+
+    /// The line of a route's pattern: its column is not kept for a million of them.
+    fn place(&self, origin: &Origin) -> Option<Place> {
+        let Origin::File { file, line } = origin else { return None };
+        let source: &Arc<Source> = self.sources.iter().find(|source| source.path() == file)?;
+        let (text, start) = source.line_at(*line);
+        let indent = text.len() - text.trim_start().len();
+        let span: Range<usize> = start + indent..start + text.trim_end().len();
+        Some(Place::new(source, span))
+    }
+}

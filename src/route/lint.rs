@@ -1,0 +1,239 @@
+//! What is allowed in a table, and is probably not meant.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::{Anchor, Needle, Pattern, Route, RouteTable, Row};
+use crate::node::NodeName;
+
+/// Something that somebody should look at.
+#[derive(Debug)]
+pub struct Finding<'a> {
+    /// The route that it is about.
+    pub route: &'a Route,
+    /// What is odd.
+    pub message: String,
+    /// The route that makes it so, and a few words for it.
+    pub other: Option<(&'a Route, &'static str)>,
+    /// What to do.
+    pub help: &'static str,
+}
+
+/// Looks at the routes that `is_new` is true for, in the order of the table, and, if `with_files`, at who may read their
+/// keys.
+pub fn findings<'a>(
+    table: &'a RouteTable,
+    is_new: impl Fn(&Route) -> bool,
+    with_files: bool,
+) -> impl Iterator<Item = Finding<'a>> {
+    let twins = Twins::of(table);
+    table.iter().filter(move |route| is_new(route)).flat_map(move |route| {
+        let found = [
+            more_than_it_seems(route),
+            twins.look(route).or_else(|| never_first(table, route)),
+            if with_files { readable_key(route) } else { None },
+        ];
+        found.into_iter().flatten()
+    })
+}
+
+/// A pattern that looks like the name of one node and matches others, too.
+fn more_than_it_seems(route: &Route) -> Option<Finding<'_>> {
+    let seemingly = Seemingly::read(route.pattern.as_str())?;
+    let other = NodeName::parse(&seemingly.other).ok()?;
+    route.pattern.matches(&other).then(|| Finding {
+        route,
+        message: format!("the pattern matches more than it seems to, for example `{}`", seemingly.other),
+        other: None,
+        help: "write `^` where the name begins, `$` where it ends, and `\\.` for a dot",
+    })
+}
+
+/// A pattern that is a name but for a few signs.
+struct Seemingly {
+    /// A name that it matches and that nobody thinks of.
+    other: String,
+}
+
+impl Seemingly {
+    /// Nothing when the pattern is more than a name with `^`, `$`, `.`, `.*` and escaped signs, or when nothing about it
+    /// is odd.
+    fn read(pattern: &str) -> Option<Self> {
+        let (begins, rest) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
+        let (ends, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+        let (mut name, mut odd) = (String::new(), false);
+        let mut signs = rest.chars().peekable();
+        while let Some(sign) = signs.next() {
+            match sign {
+                '\\' => name.push(signs.next().filter(char::is_ascii_punctuation)?),
+                '.' if signs.next_if_eq(&'*').is_some() => name.push('x'),
+                '.' => {
+                    let inside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '-');
+                    let a_dot = inside(name.chars().next_back()) && inside(signs.peek().copied());
+                    odd |= a_dot;
+                    name.push('X');
+                }
+                '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' => return None,
+                sign => name.push(sign),
+            }
+        }
+        let (user, host) = name.split_once('@')?;
+        let open = |part: &str, edge: Option<char>| !part.is_empty() && edge.is_some_and(char::is_alphanumeric);
+        // `^prod-db@` and `@partner\.example$` say on purpose how a name begins or ends.
+        let before = !begins && !rest.starts_with(".*") && open(user, user.chars().next());
+        let after = !ends && !rest.ends_with(".*") && open(host, host.chars().next_back());
+        let other = format!("{}{name}{}", if before { "x" } else { "" }, if after { ".evil" } else { "" });
+        (odd || before || after).then_some(Self { other })
+    }
+}
+
+/// A route that is tried only after another that matches all of its nodes. Said only where it is certain.
+fn never_first<'a>(table: &'a RouteTable, route: &'a Row<Route>) -> Option<Finding<'a>> {
+    let other = route.pattern.requirements().iter().find_map(|set| {
+        let shortest = NodeName::parse(&set.first()?.text).ok()?;
+        let next = |after| table.find(&shortest, after);
+        let matching = std::iter::successors(next(None), |other| next(Some(other.rank())));
+        let mut before = matching.take_while(|other| other.rank() < route.rank());
+        before.find(|other| set.iter().all(|needle| covers(&other.pattern, needle)))
+    })?;
+    Some(Finding {
+        route,
+        message: "the route is never the first: another matches all of its nodes and comes before it".to_owned(),
+        other: Some((other, "this one comes before it")),
+        help: "if it is meant as a backup, write its hosts behind those of the other; else give it more weight",
+    })
+}
+
+/// Whether a pattern matches every name that has the needle.
+fn covers(pattern: &Pattern, needle: &Needle) -> bool {
+    let covers = |own: &Needle| match (own.anchor, needle.anchor) {
+        (Anchor::Anywhere, _) => needle.text.contains(&*own.text),
+        (Anchor::Start, Anchor::Start | Anchor::Whole) => needle.text.starts_with(&*own.text),
+        (Anchor::End, Anchor::End | Anchor::Whole) => needle.text.ends_with(&*own.text),
+        (Anchor::Whole, Anchor::Whole) => own.text == needle.text,
+        _ => false,
+    };
+    pattern.matches_every_name()
+        || pattern.is_decided_by_needles() && pattern.requirements().first().is_some_and(|set| set.iter().any(covers))
+}
+
+/// Patterns that are the same but for their anchors.
+struct Twins<'a> {
+    first: HashMap<&'a str, &'a Row<Route>>,
+}
+
+impl<'a> Twins<'a> {
+    fn of(table: &'a RouteTable) -> Self {
+        let mut first = HashMap::with_capacity(table.len());
+        for route in table.iter() {
+            first.entry(bare(route.pattern.as_str())).or_insert(&**route);
+        }
+        Self { first }
+    }
+
+    fn look(&self, route: &'a Row<Route>) -> Option<Finding<'a>> {
+        let first = self.first.get(bare(route.pattern.as_str()))?;
+        (first.rank() != route.rank()).then(|| Finding {
+            route,
+            message: "the pattern differs from another only in its anchors".to_owned(),
+            other: Some((first, "this one")),
+            help: "remove one of the two, or write their hosts as one array",
+        })
+    }
+}
+
+/// A pattern without what stands for its beginning and its end.
+fn bare(pattern: &str) -> &str {
+    let begun = pattern.strip_prefix('^').or_else(|| pattern.strip_prefix("\\A")).unwrap_or(pattern);
+    let begun = begun.strip_prefix(".*").unwrap_or(begun);
+    let ended = begun.strip_suffix("\\z").or_else(|| begun.strip_suffix('$').filter(|rest| !rest.ends_with('\\')));
+    let ended = ended.unwrap_or(begun);
+    ended.strip_suffix(".*").filter(|rest| !rest.ends_with('\\')).unwrap_or(ended)
+}
+
+/// A private key that everybody on this machine can read.
+fn readable_key(route: &Route) -> Option<Finding<'_>> {
+    let key = &route.tls.as_ref()?.identity.as_ref()?.key;
+    let is_readable = |path: &Path| fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0);
+    is_readable(key).then(|| Finding {
+        route,
+        message: format!("everybody on this machine can read the private key `{}`", key.display()),
+        other: None,
+        help: "chmod o= the file, and give it to portolan's user or group",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::testing::route;
+
+    fn said(routes: &[(&str, i64)]) -> Vec<String> {
+        let routes = routes.iter().map(|(pattern, weight)| route(pattern, *weight)).collect();
+        let table = RouteTable::from_entries(routes).unwrap();
+        let said = |finding: Finding<'_>| {
+            let other = finding.other.map(|(other, _)| format!(" [{}]", other.pattern)).unwrap_or_default();
+            format!("{}: {}{other}", finding.route.pattern, finding.message)
+        };
+        findings(&table, |_| true, false).map(said).collect()
+    }
+
+    #[test]
+    fn a_pattern_that_seems_to_be_a_name() {
+        let more = |pattern: &str, other: &str| {
+            vec![format!("{pattern}: the pattern matches more than it seems to, for example `{other}`")]
+        };
+        for (pattern, other) in [
+            ("prod-db@example.com", "xprod-db@exampleXcom.evil"),
+            (r"prod-db@example\.com", "xprod-db@example.com.evil"),
+            (r"^prod-db@example.com$", "prod-db@exampleXcom"),
+            (r"^prod-db@10\.0\.1\.50", "prod-db@10.0.1.50.evil"),
+            (r"backend-.*@internal\.local$", "xbackend-x@internal.local"),
+        ] {
+            assert_eq!(said(&[(pattern, 1)]), more(pattern, other), "{pattern}");
+        }
+        for fine in [r"^prod-db@example\.com$", "^prod-db@.*", "^prod-", r"@partner\.example$", "db", "", "^a@b(c|d)"] {
+            assert_eq!(said(&[(fine, 1)]), Vec::<String>::new(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_route_that_is_never_the_first() {
+        let never = |pattern: &str, other: &str| {
+            vec![format!(
+                "{pattern}: the route is never the first: another matches all of its nodes and comes before it [{other}]"
+            )]
+        };
+        for (pattern, other) in [
+            ("^prod-db@", "^prod-"),
+            ("^prod-db@x[0-9]+", "^prod-"),
+            (r"^prod-db@x\.y$", "^prod-"),
+            (r"^prod-db@x\.y$", "y$"),
+            (r"^prod-db@x\.y$", "db"),
+            ("-db@", "db"),
+            ("^a-(b|c)-d$", ".*"),
+            (r"@x\.y$", r"\.y$"),
+        ] {
+            assert_eq!(said(&[(pattern, 1), (other, 2)]), never(pattern, other));
+            assert_eq!(said(&[(other, 1), (pattern, 1)]), never(pattern, other), "equal weights go by their order");
+            assert_eq!(said(&[(pattern, 2), (other, 1)]), Vec::<String>::new());
+        }
+        for (pattern, other) in [("^prod-", "^prod-db@"), ("prod-", "^prod-"), ("^a-b", "^a-[b]$"), ("@x", "@x$|y")] {
+            let said = said(&[(pattern, 1), (other, 2)]);
+            assert!(!said.iter().any(|line| line.contains("never")), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_differ_only_in_their_anchors() {
+        assert_eq!(bare(r"\A.*a\.b.*$"), r"a\.b");
+        assert_eq!(bare(r"^a\$"), r"a\$");
+        assert_eq!(bare(r"a\.*"), r"a\.*");
+        assert_eq!(
+            said(&[("^db", 1), ("db$", 2)]),
+            ["^db: the pattern differs from another only in its anchors [db$]"]
+        );
+    }
+}

@@ -93,9 +93,10 @@ fn routes_of(sources: Vec<Arc<Source>>, trusts: Option<&mut Trusts>, problems: &
     for source in &sources {
         let before = all.len();
         let disabled = read_routes(source, &mut policies, problems, &mut all, |route, _place| route);
-        files.push(FileCount { file: Arc::clone(source.path()), routes: all.len() - before, disabled });
+        let routes = all.iter().skip(before).map(Vec::len).sum();
+        files.push(FileCount { file: Arc::clone(source.path()), routes, disabled });
     }
-    match RouteTable::from_entries(all) {
+    match RouteTable::from_parts(all) {
         Ok(table) => Some(LoadedRoutes { table, files, sources }),
         Err(_taken) => {
             report_taken(&sources, problems);
@@ -113,7 +114,7 @@ fn report_taken(sources: &[Arc<Source>], problems: &mut Problems) {
         read_routes(source, &mut Policies::new(None), &mut Problems::default(), &mut routes, |route, span| {
             (Box::from(route.pattern.as_str()), Place::new(source, span))
         });
-        for (pattern, place) in routes {
+        for (pattern, place) in routes.into_iter().flatten() {
             match first_places.entry(pattern) {
                 Entry::Vacant(entry) => drop(entry.insert(place)),
                 Entry::Occupied(first) => {

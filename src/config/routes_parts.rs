@@ -48,12 +48,12 @@ struct Read<T> {
 }
 
 /// Reads a routes file; a route with a problem is left out. What `keep` makes of each other one that is not disabled,
-/// and of the place of its pattern, is added to `routes`. Returns how many are disabled.
+/// and of the place of its pattern, is added to `routes`, part by part. Returns how many are disabled.
 pub(super) fn read_routes<T: Send>(
     source: &Arc<Source>,
     policies: &mut Policies<'_>,
     problems: &mut Problems,
-    routes: &mut Vec<T>,
+    routes: &mut Vec<Vec<T>>,
     keep: impl Fn(Route, Range<usize>) -> T + Sync,
 ) -> usize {
     read_parts(&Part::split(source, PART, HEADER), source, policies, problems, routes, keep)
@@ -64,13 +64,16 @@ fn read_parts<T: Send>(
     source: &Arc<Source>,
     policies: &mut Policies<'_>,
     problems: &mut Problems,
-    routes: &mut Vec<T>,
+    routes: &mut Vec<Vec<T>>,
     keep: impl Fn(Route, Range<usize>) -> T + Sync,
 ) -> usize {
     let before = routes.len();
     let mut parts_read = Vec::with_capacity(parts.len());
     let mut take = |mut part: Read<T>| {
-        routes.extend(std::mem::take(&mut part.routes));
+        // In this thread's memory they make room for the table when they have gone into it, in another's they do not.
+        let mut own = Vec::with_capacity(part.routes.len());
+        own.append(&mut std::mem::take(&mut part.routes));
+        routes.push(own);
         parts_read.push(part);
     };
     let read = |part: &Part| read_part(part, policies, &keep);
@@ -79,7 +82,7 @@ fn read_parts<T: Send>(
         routes.truncate(before);
         parts_read.clear();
         let mut whole = read_part(&Part::whole(source), policies, &keep);
-        routes.extend(std::mem::take(&mut whole.routes));
+        routes.push(std::mem::take(&mut whole.routes));
         parts_read.push(whole);
     }
     let is_sound = parts_read.iter().all(|part| part.document.is_sound());
@@ -176,7 +179,7 @@ mod tests {
         let mut routes = Vec::new();
         let parts = Part::split(&source, size, HEADER);
         let disabled = read_parts(&parts, &source, &mut policies, &mut problems, &mut routes, |route, at| (route, at));
-        (routes, disabled, problems.render(false))
+        (routes.concat(), disabled, problems.render(false))
     }
 
     /// Pieces of a file, among them those that make a line `[[route]]` no header, and those that two parts of a file

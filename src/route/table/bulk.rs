@@ -10,11 +10,11 @@ use super::{Entry, KeySlot, Rank, RouteTable, Row, Taken, hash};
 
 /// What adding the entries one by one to an empty table comes to, in a third of the time: what goes into the same part
 /// of a hash table goes in together.
-pub(super) fn table<E: Entry>(entries: Vec<E>) -> Result<RouteTable<E>, Vec<Taken>> {
-    let keys = keys(&entries)?;
-    let next = entries.len() as u64;
+pub(super) fn table<E: Entry>(parts: Vec<Vec<E>>) -> Result<RouteTable<E>, Vec<Taken>> {
+    let keys = keys(&parts.iter().flatten().collect::<Vec<_>>())?;
+    let length = parts.iter().map(Vec::len).sum();
 
-    let mut builder = Builder::new(entries.len());
+    let mut builder = Builder::new(length);
     // Which of several requirements is best is seen when the others are in.
     let mut undecided = Vec::new();
     let row = |(id, entry): (Id, E)| {
@@ -28,7 +28,7 @@ pub(super) fn table<E: Entry>(entries: Vec<E>) -> Result<RouteTable<E>, Vec<Take
         }
         Arc::new(row)
     };
-    let mut rows: Rows<E> = (0..).zip(entries).map(row).collect();
+    let mut rows: Rows<E> = (0..).zip(parts.into_iter().flatten()).map(row).collect();
     let mut index = builder.finish(&rows);
     for id in undecided {
         let Some(row) = rows.get_mut(id).and_then(Arc::get_mut) else { continue };
@@ -38,13 +38,13 @@ pub(super) fn table<E: Entry>(entries: Vec<E>) -> Result<RouteTable<E>, Vec<Take
         index.insert(&rows, id, needles.map(Vec::as_slice));
     }
     let order = Runs::from_unsorted(&rows, (0..).take(rows.len()).collect());
-    Ok(RouteTable { rows, keys, index, order, next })
+    Ok(RouteTable { rows, keys, index, order, next: length as u64 })
 }
 
 /// The rows of the keys, or every key that is there again.
-fn keys<E: Entry>(entries: &[E]) -> Result<Shards<KeySlot>, Vec<Taken>> {
+fn keys<E: Entry>(entries: &[&E]) -> Result<Shards<KeySlot>, Vec<Taken>> {
     let entry = |id: Id| entries.get(id as usize);
-    let key = |id| entry(id).map(E::key);
+    let key = |id| entry(id).map(|entry| entry.key());
     let mut again = Vec::new();
     let slots = (0..).zip(entries).map(|(id, entry)| KeySlot { hash: hash(entry.key()), id }).collect();
     let keys = Shards::build(slots, |shard, slot| {
@@ -57,7 +57,7 @@ fn keys<E: Entry>(entries: &[E]) -> Result<Shards<KeySlot>, Vec<Taken>> {
         return Ok(keys);
     }
     again.sort_unstable();
-    let origin = |id| entry(id).map(E::origin).cloned();
+    let origin = |id| entry(id).map(|entry| entry.origin().clone());
     let taken = |(second, first)| Some(Taken { first: origin(first)?, second: origin(second)? });
     Err(again.into_iter().filter_map(taken).collect())
 }

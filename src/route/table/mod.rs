@@ -143,7 +143,12 @@ impl<E: Entry> RouteTable<E> {
 
     /// A table of these entries in their order; a key that is there twice is an error, and every such error is told.
     pub fn from_entries(entries: Vec<E>) -> Result<Self, Vec<Taken>> {
-        bulk::table(entries)
+        Self::from_parts(vec![entries])
+    }
+
+    /// The same of entries that come in parts; a part that is in the table takes no memory any more.
+    pub fn from_parts(parts: Vec<Vec<E>>) -> Result<Self, Vec<Taken>> {
+        bulk::table(parts)
     }
 
     /// Adds an entry, behind all that have its weight.

@@ -86,6 +86,8 @@ fn difference(Question { pattern, texts }: &Question, go: &Value) -> Option<Stri
         return Some(format!("{pattern:?}: Go refuses it with {error}"));
     }
     let requirements = ours.requirements();
+    let pinned = Pattern::parse(pattern).unwrap();
+    pinned.compile_now();
     for (text, matches) in texts.iter().zip(go["matches"].as_array().unwrap()) {
         let matches = matches.as_bool().unwrap();
         if ours.matches_text(text) != matches {
@@ -93,6 +95,9 @@ fn difference(Question { pattern, texts }: &Question, go: &Value) -> Option<Stri
         }
         let Ok(name) = NodeName::parse(text) else { continue };
         let has_needles = requirements.iter().all(|set| set.iter().any(|needle| needle.is_in(text)));
+        if pinned.matches(&name) != matches {
+            return Some(format!("{pattern:?} on {text:?}, compiled for long: {matches} for Go"));
+        }
         if ours.matches(&name) != matches || matches && !(has_needles && ours.may_match(text)) {
             return Some(format!(
                 "{pattern:?} on the name {text:?}: {matches} for Go; its needles are {requirements:?}"

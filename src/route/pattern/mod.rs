@@ -88,7 +88,7 @@ struct Program {
     /// The most bytes, if the pattern says that the match is the whole name.
     most: usize,
     /// Set by [`Pattern::compile_now`]; others are in the cache.
-    pinned: OnceLock<Option<Arc<Compiled>>>,
+    pinned: OnceLock<Option<Compiled>>,
 }
 
 impl Pattern {
@@ -171,7 +171,7 @@ impl Pattern {
     /// Compiles the pattern now and keeps the program for as long as the pattern lives: for those that every lookup asks.
     pub fn compile_now(&self) {
         if let Shape::Program(program) = &self.shape {
-            program.pinned.get_or_init(|| self.compiled());
+            program.pinned.get_or_init(|| deep(&self.text, || Compiled::for_long(&self.parsed())));
         }
     }
 
@@ -196,7 +196,7 @@ impl Pattern {
     }
 
     fn compiled(&self) -> Option<Arc<Compiled>> {
-        compiled::of(&self.text, || deep(&self.text, || Compiled::new(&self.parsed())))
+        compiled::of(&self.text, || deep(&self.text, || Compiled::for_now(&self.parsed())))
     }
 }
 

@@ -171,14 +171,14 @@ proptest! {
         if bound <= compiled::MOST {
             // The search from anywhere takes a few states more, and so does the end.
             prop_assert!(counted(&hir) <= bound + 12, "{} states, bound {bound}", counted(&hir));
-            prop_assert!(Compiled::new(&hir).is_some());
+            prop_assert!(Compiled::for_now(&hir).is_some() && Compiled::for_long(&hir).is_some());
         }
     }
 
     #[test]
     fn needles_and_quick_answers_are_sound(text in patterns(), names in prop::collection::vec("[a-dk@éK.]{1,12}", 1..20)) {
         let Ok(pattern) = Pattern::parse(&text) else { return Ok(()) };
-        let Some(compiled) = Compiled::new(&pattern.hir()) else { return Err(TestCaseError::fail("does not compile")) };
+        let Some(compiled) = Compiled::for_long(&pattern.hir()) else { return Err(TestCaseError::fail("does not compile")) };
         let requirements = pattern.requirements();
         prop_assert!(requirements.iter().all(|set| !set.is_empty() && set.iter().all(|needle| !needle.text.is_empty())));
         for name in names {

@@ -36,8 +36,8 @@ impl Admission {
     /// clients that never finish theirs can take: 40 MiB.
     const HEADS: usize = 4096;
 
-    /// Connections of the admin API that are open at once; each costs at most a body or a page of a list.
-    const ADMIN: usize = 64;
+    /// Connections of the admin API that are open at once: far fewer than the descriptors that relays leave to the rest.
+    const ADMIN: usize = 16;
 
     /// Admits up to `limit` requests and relays until the drain begins.
     pub fn new(limit: usize, drain: Drain) -> Self {

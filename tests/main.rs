@@ -13,6 +13,7 @@
 
 mod support;
 
+mod admin;
 mod check;
 mod churn;
 mod connect;
@@ -27,6 +28,7 @@ mod kill;
 mod limits;
 mod log;
 mod lookup;
+mod openapi;
 mod refused;
 mod pattern;
 mod relay;

@@ -10,6 +10,7 @@ missing=()
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     echo "installing ${missing[*]}"
@@ -19,6 +20,13 @@ if ((${#missing[@]})); then
     echo "the tests need these packages, and this user cannot install them: ${missing[*]}" >&2
     exit 1
   fi
+fi
+
+# Draws requests to the admin API from docs/openapi.yaml; with its own Python packages, beside what cargo builds.
+schemathesis=${CARGO_TARGET_DIR:-target}/schemathesis
+if [[ ! -x $schemathesis/bin/schemathesis ]]; then
+  python3 -m venv "$schemathesis"
+  "$schemathesis/bin/pip" install --quiet --disable-pip-version-check 'schemathesis>=4.32,<5'
 fi
 
 exec cargo test --locked "$@"

@@ -1,3 +1,5 @@
+//! The API over a pair of sockets, with a table of its own and an owner that says what the test says.
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};

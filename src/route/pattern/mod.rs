@@ -19,9 +19,9 @@
 //! | `\7`, `\12`, `\012` | refused; octal; octal | refused |
 //! | `\x7F`, `\x{10FFFF}` | the same; surrogates too, which no text has | the same, and `\u`, `\U`; no surrogates |
 //! | `\a \f \n \r \t \v` | control characters | the same |
-//! | `\_`, `\-`, `\@`, `\é` | any ASCII punctuation is itself; `\é` is refused | some punctuation is refused |
+//! | `\_`, `\@`, `\<`, `\é` | any ASCII punctuation is itself; `\é` is refused | the same, but `\<` and `\>` are boundaries |
 //! | `\A`, `\z` | begin and end of the text | the same |
-//! | `\Z`, `\G`, `\C`, `\X`, `\R`, `\b{start}`, `\<` | refused, save `\b` and `\<`: a boundary, and a `<` | word boundaries of four kinds |
+//! | `\Z`, `\G`, `\C`, `\X`, `\R`, `\b{start}` | refused; the last is a boundary and the text `{start}` | refused; the last is one of four kinds of boundary |
 //! | `\pN`, `\p{Greek}`, `\p{^Greek}`, `\PN` | categories, their long names, the scripts that have one word | also `=`, every property, short names of scripts |
 //! | `(?P<n>a)`, `(?<n>a)` | ASCII letters, digits, `_`; twice the same name is allowed | also `.`, `[`, `]`, not first a digit; not twice |
 //! | nesting | 1000 levels | 250 levels |

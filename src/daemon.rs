@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::admit::Admission;
 use crate::config::{Config, DialConfig, Problems};
@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::descriptors;
 use crate::drain::Drain;
 use crate::edits::{Edits, state_folder};
-use crate::journal::JournalError;
+use crate::journal::{Damage, JournalError};
 use crate::listen::{BindError, Doors, Inherited, Prepared, admin_path, socket_path};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
@@ -128,8 +128,10 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let (edits, damage) = opened.map_err(StartError::Edits)?;
     let log = Log::start(&loaded.config.log);
     load::log_problems(&problems);
-    if let Some(damage) = damage {
-        warn!("{damage}");
+    match damage {
+        Some(damage @ Damage::Lost { .. }) => error!("{damage}"),
+        Some(damage @ Damage::Torn { .. }) => warn!("{damage}"),
+        None => {}
     }
     descriptors::raise();
 

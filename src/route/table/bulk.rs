@@ -23,7 +23,7 @@ pub(super) fn table<E: Entry>(parts: Vec<Vec<E>>) -> Result<RouteTable<E>, Vec<T
         if sets.len() > 1 {
             undecided.push(id);
         } else {
-            row.found_by = builder.choose(&sets);
+            row.choose(builder.index(), &sets);
             builder.insert(id, row.needles(&sets));
         }
         Arc::new(row)
@@ -33,7 +33,7 @@ pub(super) fn table<E: Entry>(parts: Vec<Vec<E>>) -> Result<RouteTable<E>, Vec<T
     for id in undecided {
         let Some(row) = rows.get_mut(id).and_then(Arc::get_mut) else { continue };
         let sets = row.pattern().requirements();
-        row.found_by = index.choose(&sets);
+        row.choose(&index, &sets);
         let needles = row.found_by.and_then(|by| sets.get(usize::from(by)));
         index.insert(&rows, id, needles.map(Vec::as_slice));
     }

@@ -185,9 +185,9 @@ impl Builder {
         Self { index: Index::new(), needles: Vec::with_capacity(rows), scanned: Vec::new() }
     }
 
-    /// The same as [`Index::choose`], while there are no rows yet: one set, or none, is no choice.
-    pub(super) fn choose(&self, sets: &[Vec<Needle>]) -> Option<u8> {
-        self.index.choose(sets)
+    /// The index as it is so far, without needles: it can choose where there is no choice.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The same as [`Index::insert`].

@@ -115,6 +115,17 @@ impl Rank {
     }
 }
 
+impl<E: Entry> Row<E> {
+    /// Chooses by which of its pattern's requirements the index is to find it. A pattern that is scanned is asked for
+    /// every name: it is compiled here, rather than by a request, and again when the cache had no room for it.
+    fn choose(&mut self, index: &Index, sets: &[Vec<Needle>]) {
+        self.found_by = index.choose(sets);
+        if self.found_by.is_none() {
+            self.entry.pattern().compile_now();
+        }
+    }
+}
+
 impl<E> Row<E> {
     /// Where it stands.
     pub fn rank(&self) -> Rank {
@@ -158,8 +169,9 @@ impl<E: Entry> RouteTable<E> {
             return Err(Taken { first: first.origin().clone(), second: entry.origin().clone() });
         }
         let sets = entry.pattern().requirements();
-        let found_by = self.index.choose(&sets);
-        let row = Arc::new(Row { rank: Rank::new(entry.weight(), self.next), found_by, entry });
+        let mut row = Row { rank: Rank::new(entry.weight(), self.next), found_by: None, entry };
+        row.choose(&self.index, &sets);
+        let row = Arc::new(row);
         self.next += 1;
         let id = self.rows.insert(Arc::clone(&row));
         if let Some(shard) = self.keys.shard_mut(hash) {

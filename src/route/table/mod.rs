@@ -1,4 +1,37 @@
 //! The table: every entry, in the order in which they are tried.
+//!
+//! What finds an entry is a literal of its pattern. [`Pattern::requirements`] says which texts a name must have, and where:
+//! the index keeps one of these sets for each entry, in a hash table from needle to entries. A lookup hashes every
+//! beginning of the name once; from these, any piece has its hash in a few instructions. Then it probes the whole name;
+//! beginnings and ends, of the lengths that needles have; and, at each byte, pieces of the lengths that needles with the
+//! same first four bytes have. The lists that it hits, and the entries without a needle, are merged by rank. A pattern is
+//! asked only when it is its entry's turn, and it alone decides: a needle is its hash, and two of the same hash
+//! only find each other's entries. Of several sets an entry takes the one whose needles find the fewest others so far; so
+//! a million routes that begin with `^prod-.*` are found by what else they have.
+//!
+//! All parts are made of pieces behind `Arc`s, and say a row by a number of 32 bits (`slab.rs`): an edit copies some tens
+//! of kilobytes of numbers and some hundred pointers (`vector.rs`, `shards.rs`, `runs.rs`), and a clone shares the rest.
+//! Pointers in place of the numbers would save a lookup one read, but an edit would count up a thousand rows or two that
+//! are in no cache, and the index would be twice as large.
+//!
+//! Measured at 1,000,000 entries, on two cores with other work beside it, in a release build with the system's allocator
+//! (`cargo bench --bench table`, with `ROUTES=10,1000000`):
+//!
+//! | | exact names | prefixes | inner literals |
+//! |---|---|---|---|
+//! | from 1,000,000 parsed entries | 0.3 s | 0.15 s | 0.15 s |
+//! | lookup, hit, median | 0.9 us | 1.0 us | 1.0 us |
+//! | lookup, hit, one of the same thousand names | 0.15 us | 0.3 us | 0.3 us |
+//! | lookup, miss, median | 0.1 us | 0.16 us | 0.16 us |
+//! | lookup, hit, in a table of 10 | 0.09 us | 0.09 us | 0.12 us |
+//! | clone; clone and add | 0.7 us; 11 us | 0.7 us; 11 us | 0.7 us; 12 us |
+//! | the index, for each entry | 65 bytes | 65 bytes | 65 bytes |
+//!
+//! A hit of any of a million is bound by memory: the slot, the row's pointer, the row and its pattern's text are read one
+//! behind the other, from lines that no cache has and pages that the TLB has not; one such read took 0.2 to 0.3 us here.
+//! So a lookup among a million is about three times one among ten for misses and for names that are asked for again,
+//! ten times for a name that nobody asked for lately. Larger pages help (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`: about
+//! a quarter less).
 
 mod bulk;
 mod hash;

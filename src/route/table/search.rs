@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 use std::iter::Peekable;
+use std::ptr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::index::{Hit, Index};
-use super::runs::{Rows, RowsAfter};
+use super::runs::{Rows, RowsAfter, Runs};
 use super::{Entry, Rank, Row};
 use crate::node::NodeName;
 
@@ -25,14 +26,17 @@ impl<'t, 'n, E: Entry> Search<'t, 'n, E> {
     pub(super) fn new(index: &'t Index, rows: &'t Rows<E>, node: &'n NodeName, after: Option<Rank>) -> Self {
         // Without `after`, a row is not read before its turn: that is a cache miss in a large table.
         let is_behind = |row: &Row<E>| after.is_none_or(|after| after < row.rank);
-        let mut search = Self { node, alone: SmallVec::new(), lists: SmallVec::new() };
+        let mut alone = SmallVec::<[_; 8]>::new();
+        let mut lists = SmallVec::<[&Runs; 2]>::new();
         index.look_up(node, |hit| match hit {
-            Hit::One(id) => search.alone.extend(rows.get(id).filter(|row| is_behind(row))),
-            Hit::Many(list) => search.lists.push(list.rows_after(rows, after).peekable()),
+            Hit::One(id) => alone.extend(rows.get(id).filter(|row| is_behind(row))),
+            // A short needle may be in a name many times.
+            Hit::Many(list) if lists.iter().any(|other| ptr::eq(*other, list)) => {}
+            Hit::Many(list) => lists.push(list),
         });
-        search.alone.sort_unstable_by_key(|row| Reverse(row.rank));
-        search.alone.dedup_by_key(|row| row.rank);
-        search
+        alone.sort_unstable_by_key(|row| Reverse(row.rank));
+        alone.dedup_by_key(|row| row.rank);
+        Self { node, alone, lists: lists.iter().map(|list| list.rows_after(rows, after).peekable()).collect() }
     }
 
     /// The next row of any list, whether it matches or not.

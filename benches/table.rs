@@ -1,8 +1,8 @@
 //! The route table by itself: `cargo bench --bench table [-- FILTER]`, with up to 100,000 routes.
 //!
-//! `ROUTES=1000000 cargo bench --bench table` has as many, or as many as a list says (`ROUTES=10,1000000`). The names of a
-//! lookup are drawn from the whole table, so that at a million routes nearly all of what it reads is in no cache; those
-//! of `hot` are the same thousand, as a daemon's are.
+//! `ROUTES=1000000 cargo bench --bench table` has as many, or as many as a list says (`ROUTES=10,1000000`). The names of
+//! a lookup are drawn from the whole table, so that at a million routes nearly all of what it reads is in no cache;
+//! those of `hot` are the same thousand, as a daemon's are.
 
 #![allow(
     clippy::unwrap_used,

@@ -35,8 +35,8 @@ impl<T: Hashed> Shards<T> {
         Self { shards }
     }
 
-    /// Has each element put into its shard. They come shard by shard, so that each stays in the cache while it is filled;
-    /// those of a shard come in their order.
+    /// Has each element put into its shard. They come shard by shard, so that each stays in the cache while it is
+    /// filled; those of a shard come in their order.
     pub(super) fn build(elements: Vec<T>, mut put: impl FnMut(&mut Shard<T>, T)) -> Self {
         let mut sorted = vec![Vec::new(); SHARDS];
         for element in elements {

@@ -177,7 +177,8 @@ proptest! {
         let routes: Vec<_> = patterns.iter().map(|pattern| route(pattern, 0)).collect();
         let weighted = |pattern: &Index, weight| Route { weight, ..pattern.get(&routes).clone() };
         let mut pair = Pair::default();
-        let mut loaded: Vec<Route> = routes.iter().zip(&bulk).map(|(r, weight)| Route { weight: *weight, ..r.clone() }).collect();
+        let in_bulk = routes.iter().zip(&bulk).map(|(route, weight)| Route { weight: *weight, ..route.clone() });
+        let mut loaded: Vec<Route> = in_bulk.collect();
         loaded.retain(|route| pair.scan.add(route.clone()));
         pair.table = RouteTable::from_entries(loaded).unwrap();
         pair.check_all(&nodes);

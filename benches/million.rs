@@ -84,7 +84,7 @@ fn write_files(folder: &Path, mix: usize, routes: usize) -> u64 {
         let (pattern, ..) = route(mix, number);
         // The 1% must differ to be different keys.
         let pattern = if mix == 3 && number % 100 == 0 {
-            format!("{pattern}|^[0-9]{{4}}[a-z]{{{}}}$", number / 100 % 1000)
+            format!("{pattern}|^[0-9]{{4}}[a-z]{{{}}}$", 1 + number / 20_000)
         } else {
             pattern
         };

@@ -87,6 +87,9 @@ struct Program {
     least: usize,
     /// The most bytes, if the pattern says that the match is the whole name.
     most: usize,
+    /// See [`Pattern::requirements`]. Kept, because to find them is to parse the text, and the index, its edits and the
+    /// lints all ask.
+    needles: Box<[Vec<Needle>]>,
     /// Set by [`Pattern::compile_now`]; others are in the cache.
     pinned: OnceLock<Option<Compiled>>,
 }
@@ -146,7 +149,7 @@ impl Pattern {
             }
             Shape::Needle(needle) => vec![vec![needle.clone()]],
             Shape::Any(needles) => vec![needles.to_vec()],
-            Shape::Program(_) => deep(&self.text, || needles(&self.parsed()).sets),
+            Shape::Program(program) => program.needles.to_vec(),
         }
     }
 
@@ -212,20 +215,18 @@ impl Shape {
             return Err(BadPattern::new(Fault::TooLarge, text, 0..text.len()));
         }
         let mut needles = needles(&hir);
-        if needles.decide
-            && let Some(set) = needles.sets.pop()
-        {
+        if let Some(set) = needles.sets.pop_if(|_| needles.decide) {
             return Ok(match <[Needle; 1]>::try_from(set) {
                 Ok([needle]) => Self::Needle(needle),
                 Err(set) => Self::Any(set.into()),
             });
         }
-        Ok(Self::Program(Arc::new(Program::of(&hir))))
+        Ok(Self::Program(Arc::new(Program::of(&hir, needles.sets))))
     }
 }
 
 impl Program {
-    fn of(hir: &Hir) -> Self {
+    fn of(hir: &Hir, needles: Vec<Vec<Needle>>) -> Self {
         use regex_syntax::hir::Look;
         let properties = hir.properties();
         let is_whole =
@@ -235,6 +236,7 @@ impl Program {
             // None: an alternative may never match, and says nothing of the others.
             least: properties.minimum_len().unwrap_or(0),
             most: most.unwrap_or(usize::MAX),
+            needles: needles.into(),
             pinned: OnceLock::new(),
         }
     }

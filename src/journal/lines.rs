@@ -28,7 +28,7 @@ pub struct Scan<R> {
     pub end: u64,
     /// The numbers, from 1, of the lines that are not as they were written; the torn one is not among them.
     pub damaged: Vec<usize>,
-    /// The number of the last line, if that is not whole: its write was cut short.
+    /// The number of the last line, if that is not whole: it has no end, so its write was cut short.
     pub torn: Option<usize>,
 }
 
@@ -51,12 +51,16 @@ pub enum Unreadable {
 /// Reads whatever there is; never more than what was written, whatever has become of it since.
 pub fn scan<R: DeserializeOwned>(bytes: &[u8]) -> Result<Scan<R>, Unreadable> {
     let mut scan = Scan { records: Vec::new(), end: 0, damaged: Vec::new(), torn: None };
-    let (mut at, mut last) = (0, 0);
+    let mut at = 0;
     for (number, line) in (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')) {
         at += line.len() as u64;
-        last = number;
         let Some(json) = record(line) else {
-            scan.damaged.push(number);
+            // The first line is there whole or not at all. A last one with its end may have been acknowledged.
+            if number > 1 && !line.ends_with(b"\n") {
+                scan.torn = Some(number);
+            } else {
+                scan.damaged.push(number);
+            }
             continue;
         };
         scan.end = at;
@@ -68,7 +72,6 @@ pub fn scan<R: DeserializeOwned>(bytes: &[u8]) -> Result<Scan<R>, Unreadable> {
             scan.records.push(record);
         }
     }
-    scan.torn = scan.damaged.pop_if(|number| *number == last);
     Ok(scan)
 }
 
@@ -147,7 +150,13 @@ mod tests {
             let scanned = scan::<String>(&bytes[..end]).unwrap();
             assert_eq!(scanned.records, records[..lines.saturating_sub(1)], "cut at {end}");
             let is_whole = end == 0 || bytes[end - 1] == b'\n';
-            assert_eq!((scanned.torn, scanned.damaged), ((!is_whole).then_some(lines + 1), vec![]), "cut at {end}");
+            let (torn, damaged) = match (is_whole, lines) {
+                (true, _) => (None, vec![]),
+                // No crash leaves a piece of a header.
+                (false, 0) => (None, vec![1]),
+                (false, lines) => (Some(lines + 1), vec![]),
+            };
+            assert_eq!((scanned.torn, scanned.damaged), (torn, damaged), "cut at {end}");
             let whole = bytes[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             assert_eq!(scanned.end, whole as u64);
         }

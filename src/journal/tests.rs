@@ -114,6 +114,19 @@ fn a_damaged_line_is_said_and_the_file_is_kept() {
 }
 
 #[test]
+fn what_no_crash_leaves_is_kept_even_at_the_end() {
+    let (_parent, folder) = written(&[1, 2]);
+    let path = folder.join("journal");
+    let acknowledged = fs::read_to_string(&path).unwrap().replace(" 2\n", " 7\n");
+    for (text, line) in [(acknowledged.as_str(), 3), ("somebody else's notes", 1)] {
+        fs::write(&path, text).unwrap();
+        let damage = open(&folder).1.damage;
+        let Some(Damage::Lost { lines, kept: Some(kept), .. }) = damage else { panic!("{damage:?}") };
+        assert_eq!((lines, fs::read_to_string(kept).unwrap().as_str()), (vec![line], text));
+    }
+}
+
+#[test]
 fn a_journal_of_a_later_version_is_not_touched() {
     let (_parent, folder) = written(&[1]);
     let before = fs::read(folder.join("journal")).unwrap();

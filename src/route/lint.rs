@@ -16,6 +16,14 @@ use crate::node::NodeName;
 /// Fewer routes are not worth a thread.
 const SHARE: usize = 10_000;
 
+/// So many patterns are asked, and few times as many, to find routes that are never the first: a second's work at most.
+/// It is enough for any table of literals, and for one with a few thousand patterns that are more than strings; of a
+/// larger one, only the routes that are tried first are looked at.
+const ASKED: usize = 10_000_000;
+
+/// So many routes that come before another are looked at.
+const BEFORE: usize = 8;
+
 /// Something that somebody should look at.
 #[derive(Debug)]
 pub struct Finding<'a> {
@@ -36,12 +44,13 @@ pub fn findings<'a>(
     is_new: impl Fn(&Route) -> bool + Sync,
     with_files: bool,
 ) -> Vec<Finding<'a>> {
-    let twins = Twins::of(table);
-    let look = |route: &'a Arc<Row<Route>>| {
+    let (twins, searches) = (Twins::of(table), searches(table));
+    let look = |(number, route): (usize, &'a Arc<Row<Route>>)| {
+        let never_first = || if number < searches { never_first(table, route) } else { None };
         let key = if with_files { readable_key(route) } else { None };
-        [more_than_it_seems(route), twins.look(route).or_else(|| never_first(table, route)), key].into_iter().flatten()
+        [more_than_it_seems(route), twins.look(route).or_else(never_first), key].into_iter().flatten()
     };
-    let routes: Vec<_> = table.iter().filter(|route| is_new(route)).collect();
+    let routes: Vec<_> = table.iter().filter(|route| is_new(route)).enumerate().collect();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let share = routes.len().div_ceil(cores).max(SHARE);
     thread::scope(|scope| {
@@ -115,13 +124,18 @@ fn has_bare_dot(pattern: &str) -> bool {
     bytes.first() == Some(&b'.') || bytes.windows(2).any(|pair| matches!(pair, [before, b'.'] if *before != b'\\'))
 }
 
+/// How many searches of a table a load can wait for: each may ask every pattern that is more than strings.
+fn searches(table: &RouteTable) -> usize {
+    ASKED / (1 + table.iter().filter(|route| !route.pattern.is_decided_by_needles()).count())
+}
+
 /// A route that is tried only after another that matches all of its nodes. Said only where it is certain.
 fn never_first<'a>(table: &'a RouteTable, route: &'a Row<Route>) -> Option<Finding<'a>> {
     let other = route.pattern.requirements().iter().find_map(|set| {
         let shortest = NodeName::parse(&set.first()?.text).ok()?;
         let next = |after| table.find(&shortest, after);
         let matching = std::iter::successors(next(None), |other| next(Some(other.rank())));
-        let mut before = matching.take_while(|other| other.rank() < route.rank());
+        let mut before = matching.take_while(|other| other.rank() < route.rank()).take(BEFORE);
         before.find(|other| set.iter().all(|needle| covers(&other.pattern, needle)))
     })?;
     Some(Finding {
@@ -250,6 +264,23 @@ mod tests {
             let said = said(&[(pattern, 1), (other, 2)]);
             assert!(!said.iter().any(|line| line.contains("never")), "{said:?}");
         }
+    }
+
+    #[test]
+    fn a_load_does_not_wait_for_more_than_so_many_searches() {
+        let with = |others: usize| {
+            let others = (0..others).map(|number| route(&format!("^x[0-9]{{{}}}$", 2 + number), 1));
+            searches(&RouteTable::from_entries([route("b", 2)].into_iter().chain(others).collect()).unwrap())
+        };
+        assert_eq!((with(0), with(99)), (ASKED, ASKED / 100));
+        // Each of these matches the shortest name of the last, and none all of its names.
+        let others = |others: usize| -> Vec<_> { (0..others).map(|n| format!("^a[0-9]{{0,{n}}}c*b?$")).collect() };
+        let said = |others: Vec<String>| {
+            let others = others.iter().map(|pattern| (pattern.as_str(), 3));
+            said(&others.chain([("^a", 2), ("^ab", 1)]).collect::<Vec<_>>())
+        };
+        assert_eq!(said(others(1)).len(), 1);
+        assert_eq!(said(others(100)).len(), 0, "too many come before");
     }
 
     #[test]

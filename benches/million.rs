@@ -144,7 +144,7 @@ fn measure(mix: usize, routes: usize) {
 }
 
 fn read(config: &Path) -> Loaded {
-    let outcome = load(config, None, |_| Layer::default());
+    let outcome = load(config, None, None, |_| Layer::default());
     outcome.loaded.unwrap_or_else(|| panic!("{}", outcome.problems.render(false)))
 }
 

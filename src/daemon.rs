@@ -120,7 +120,7 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let (mut end, mut hangup) = signals().map_err(|error| StartError::System("cannot listen to signals", error))?;
 
     let mut opened = None;
-    let Outcome { loaded, problems, files, ended } = load::load(&path, None, |config| {
+    let Outcome { loaded, problems, files, ended } = load::load(&path, None, None, |config| {
         let edits = opened.insert(Edits::open(&state_folder(config)));
         edits.as_ref().map(|(edits, _)| edits.layer().clone()).unwrap_or_default()
     });

@@ -11,7 +11,7 @@ use crate::config::{self, Config, LoadedRoutes, Problem, Problems, RoutesEntry, 
 use crate::dial::Trusts;
 use crate::edits::{Ended, Layer};
 use crate::plan::Snapshot;
-use crate::route::Route;
+use crate::route::{Route, RouteTable};
 use crate::watch::Print;
 
 /// What the files say, ready to be in force.
@@ -37,9 +37,14 @@ pub struct Outcome {
     pub ended: Vec<Ended>,
 }
 
-/// Reads everything. `previous` is what is in force: its trusts stand in for files that have gone bad since. `edits` are
-/// the edits at run time that lie over the files.
-pub fn load(path: &Path, previous: Option<&Snapshot>, edits: impl FnOnce(&Config) -> Layer) -> Outcome {
+/// Reads everything. `previous` is what is in force: its trusts stand in for files that have gone bad since. What is odd
+/// about a route is not said again if `told` has it as it is. `edits` are the edits at run time that lie over the files.
+pub fn load(
+    path: &Path,
+    previous: Option<&Snapshot>,
+    told: Option<&RouteTable>,
+    edits: impl FnOnce(&Config) -> Layer,
+) -> Outcome {
     let (mut problems, mut ended) = (Problems::default(), Vec::new());
     let mut files = vec![with_print(path)];
     let mut trusts = Trusts::new(previous.map(|previous| &*previous.trusts));
@@ -49,7 +54,7 @@ pub fn load(path: &Path, previous: Option<&Snapshot>, edits: impl FnOnce(&Config
         files.extend(routes_files.iter().map(|file| with_print(file)));
         let routes = config::load_routes(&routes_files, Some(&mut trusts), &mut problems);
         if let Some(routes) = &routes {
-            routes.lint(previous.map(|previous| &previous.table), Scope::Machine, &mut problems);
+            routes.lint(told, Scope::Machine, &mut problems);
         }
         let applied = routes.map(|LoadedRoutes { table, files, .. }| {
             let applied = edits(&config).apply(table, |spec, at| read_edit(spec, at, &mut trusts, &mut problems));

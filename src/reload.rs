@@ -154,7 +154,9 @@ impl Reloader {
         let (path, old, edits) =
             (Arc::clone(&self.daemon.config().path), self.daemon.snapshot(), Arc::clone(&self.edits));
         let read = spawn_blocking(move || {
-            let outcome = load::load(&path, Some(&old), |_| lock(&edits).layer().clone());
+            // Who does not put up with warnings wants all of them, however often they were said.
+            let told = (!strict).then_some(&old.table);
+            let outcome = load::load(&path, Some(&old), told, |_| lock(&edits).layer().clone());
             let changes = outcome.loaded.as_ref().map(|new| Changes::between(&old.table, &new.snapshot.table));
             (outcome, changes)
         });

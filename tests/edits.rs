@@ -147,14 +147,20 @@ fn a_reload_is_waited_for_and_says_what_is_wrong() {
     assert!(err.contains(" --> routes.toml:4:1\n") && err.contains("did you mean `weight`?"), "{err}");
     assert!(err.contains(" --> routes.toml:3:8\n") && err.contains('^'), "{err}");
 
-    let route = "[[route]]\nmatch = '^db@'\nhost = 'h:1'\ntls = { insecure_skip_verify = true }\n";
-    folder.replace("routes.toml", route);
-    let (code, _, err) = portolan(folder, &["reload", "--strict"]);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("does not verify who answers"), "{err}");
-    let (code, out, err) = portolan(folder, &["reload"]);
-    assert_eq!(code, 0, "{out}{err}");
-    assert!(err.contains("does not verify who answers"), "{err}");
+    for (route, odd) in [
+        ("match = '^db@'\nhost = 'h:1'\ntls = { insecure_skip_verify = true }", "does not verify who answers"),
+        ("match = 'db@x'\nhost = 'h:1'", "matches more than it seems to"),
+    ] {
+        folder.replace("routes.toml", &format!("[[route]]\n{route}\n"));
+        let (code, _, err) = portolan(folder, &["reload", "--strict"]);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains(odd), "{err}");
+        let (code, out, err) = portolan(folder, &["reload"]);
+        assert_eq!(code, 0, "{out}{err}");
+        let (code, _, err) = portolan(folder, &["reload", "--strict"]);
+        assert_eq!(code, 1, "it is in force, and as odd as before");
+        assert!(err.contains(odd), "{err}");
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Api {
         }
         std::fs::write(folder.path().join("routes.toml"), routes).unwrap();
         std::fs::write(folder.path().join("portolan.toml"), "").unwrap();
-        let loaded = load::load(&folder.path().join("portolan.toml"), None, |_| Layer::default()).loaded.unwrap();
+        let loaded = load::load(&folder.path().join("portolan.toml"), None, None, |_| Layer::default()).loaded.unwrap();
         let (control, asks) = Control::new();
         Self { daemon: Arc::new(Daemon::new(loaded)), control, asks, _folder: folder }
     }

@@ -40,6 +40,8 @@ pub struct Reloader {
     socket: SocketConfig,
     /// What the admin API's socket was bound by.
     admin: AdminConfig,
+    /// Where the edits are kept.
+    state: PathBuf,
     /// Tables that were in force and may be held by a request still.
     retired: Vec<Arc<Snapshot>>,
     /// How many lost log lines have been told.
@@ -70,8 +72,9 @@ impl Reloader {
         let mut watch = Watch::new();
         watch.set(files.iter().cloned());
         let (edits, asks) = (Arc::new(Mutex::new(edits)), Some(asks));
-        let (socket, admin) = (daemon.config().socket.clone(), daemon.config().admin.clone());
-        Self { daemon, doors, log, watch, files, edits, asks, socket, admin, retired: Vec::new(), lost: 0 }
+        let config = daemon.config();
+        let (socket, admin, state) = (config.socket.clone(), config.admin.clone(), edits::state_folder(&config));
+        Self { daemon, doors, log, watch, files, edits, asks, socket, admin, state, retired: Vec::new(), lost: 0 }
     }
 
     /// Reloads at each SIGHUP and at each change of a file, and does what it is asked for; for ever.
@@ -133,7 +136,12 @@ impl Reloader {
     ) -> Result<(Option<Arc<Row<Route>>>, ChangeView), Refusal> {
         let (old, edits) = (self.daemon.snapshot(), Arc::clone(&self.edits));
         let edited = spawn_blocking(move || edit(&old, &mut lock(&edits))).await;
-        let Edited { snapshot, row, warnings } = edited.map_err(|panic| Refusal::Unkept(panic.to_string()))??;
+        let edited = edited.unwrap_or_else(|panic| Err(Refusal::Unkept(panic.to_string())));
+        let Edited { snapshot, row, warnings } = edited.inspect_err(|refusal| {
+            if let Refusal::Unkept(why) = refusal {
+                error!(why, "an edit cannot be kept, and is not made");
+            }
+        })?;
         let old = self.daemon.snapshot();
         let (generation, routes) = (snapshot.generation, snapshot.table.len());
         let (added, removed) = (routes.saturating_sub(old.table.len()), old.table.len().saturating_sub(routes));
@@ -143,6 +151,7 @@ impl Reloader {
             self.watch.set(self.files.iter().cloned().chain(named));
         }
         self.retired.push(self.daemon.replace_snapshot(snapshot));
+        systemd::status(&self.status());
         Ok((row, ChangeView { generation, routes, added, removed, changed: 0, warnings }))
     }
 
@@ -254,6 +263,9 @@ impl Reloader {
         }
         if self.admin != new.admin {
             warn!(file = %new.path.display(), "[admin] has changed: that needs a restart");
+        }
+        if self.state != edits::state_folder(new) {
+            warn!(file = %new.path.display(), "`state` has changed: that needs a restart");
         }
     }
 

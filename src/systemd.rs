@@ -8,6 +8,11 @@ pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The daemon serves on, and there is something else to show.
+pub fn status(status: &str) {
+    notify(&[NotifyState::Status(status)]);
+}
+
 /// The files are read again.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {

@@ -164,6 +164,24 @@ fn a_reload_is_waited_for_and_says_what_is_wrong() {
 }
 
 #[test]
+fn edits_that_cannot_be_kept_are_not_made_and_the_log_says_so() {
+    let folder = Folder::new("[[route]]\nmatch = '^db@'\nhost = '127.0.0.1:1'\n", "");
+    let state = |name: &str| format!("state = '{name}'\n[socket]\npath = 'portolan.sock'\n");
+    folder.write("portolan.toml", &state("first"));
+    let daemon = Daemon::in_folder(folder.clone());
+    folder.write("first", "not a folder");
+    let (code, _, err) = portolan(&folder, &["routes", "remove", "^db@"]);
+    assert_eq!(code, 3);
+    assert!(err.starts_with("error: the edit cannot be kept: `first/journal` cannot be written: "), "{err}");
+    assert_eq!(list(&folder), ["^db@"]);
+    daemon.wait_for("an edit cannot be kept, and is not made");
+
+    let mark = daemon.mark();
+    folder.replace("portolan.toml", &state("second"));
+    daemon.wait_after(mark, "`state` has changed: that needs a restart");
+}
+
+#[test]
 fn a_diff_says_what_a_reload_would_change_and_which_relays_lose_their_route() {
     let node = Node::named("db");
     let routes = node.route("^stays@", "") + &node.route("^goes@", "") + &node.route("^changes@", "");

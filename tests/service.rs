@@ -91,6 +91,18 @@ fn the_manager_is_told_of_start_reloads_and_end() {
 }
 
 #[test]
+fn the_manager_shows_the_table_after_an_edit() {
+    let folder = Folder::new(&Node::named("db").route("db", ""), "");
+    let manager = Manager::in_folder(&folder);
+    let mut command = run(&folder);
+    command.env("NOTIFY_SOCKET", manager.path());
+    let daemon = Daemon::spawn(folder, command);
+    assert_eq!(manager.next(), ["READY=1", "STATUS=serving generation 1, 1 routes"]);
+    assert!(daemon.folder.run(&["routes", "remove", "db", "--admin", "admin.sock"]).status.success());
+    assert_eq!(manager.next(), ["STATUS=serving generation 2, 0 routes"]);
+}
+
+#[test]
 fn a_daemon_that_does_not_start_is_never_ready() {
     let folder = Folder::new("[[route]\n", "");
     let manager = Manager::in_folder(&folder);

@@ -213,3 +213,20 @@ fn a_diff_says_what_a_reload_would_change_and_which_relays_lose_their_route() {
     assert_eq!(code, 1);
     assert!(err.contains("--> bad.toml:2:"), "{err}");
 }
+
+#[test]
+fn a_diff_reads_a_file_in_the_place_of_the_daemon_s() {
+    let tls = |port: u16| format!("[[route]]\nmatch = '^db@'\nhost = 'h:{port}'\ntls = {{ ca = 'ca.pem' }}\n");
+    let authority = rcgen::generate_simple_self_signed(["db".to_owned()]).unwrap();
+    let folder = Folder::new(&tls(1), "");
+    folder.write("ca.pem", &authority.cert.pem());
+    let _daemon = Daemon::in_folder(folder.clone());
+    std::fs::create_dir(folder.path("new")).unwrap();
+    folder.write("new/routes.toml", &tls(1));
+    assert_eq!(done(&folder, &["diff", "new/routes.toml"]), "+0 -0 ~0\n", "its paths are those of the daemon's folder");
+    folder.write("new/routes.toml", &tls(2));
+    assert!(done(&folder, &["diff", "new/routes.toml", "--replaces", "routes.toml"]).ends_with("+0 -0 ~1\n"));
+    let (code, _, err) = portolan(&folder, &["diff", "new/routes.toml", "--replaces", "none.toml"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("the daemon has no routes file none.toml; try --replaces /"), "{err}");
+}

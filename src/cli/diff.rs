@@ -45,9 +45,9 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
     };
     let mut problems = Problems::default();
     let loaded = match files(arguments, &daemon.table, &mut problems) {
-        Ok(files) => files.and_then(|files| config::load_routes(&files, None, &mut problems)),
-        Err(ambiguous) => {
-            console.complain(&ambiguous)?;
+        Ok(files) => files.and_then(|files| config::load_routes_in_place_of(&files, &mut problems)),
+        Err(which) => {
+            console.complain(&which)?;
             return Ok(Exit::Problems);
         }
     };
@@ -65,29 +65,35 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
     Ok(Exit::Ok)
 }
 
-/// The routes files to be compared; an error says that FILE could stand for several.
-fn files(arguments: &Arguments, table: &TableView, problems: &mut Problems) -> Result<Option<Vec<PathBuf>>, String> {
+/// The routes files to be compared, each behind the one that it stands for; an error says that this is not clear.
+fn files(
+    arguments: &Arguments,
+    table: &TableView,
+    problems: &mut Problems,
+) -> Result<Option<Vec<(PathBuf, PathBuf)>>, String> {
     let mut routes_of = |path: &Path| {
         let config = config::load_config(path, Scope::Text, problems)?;
-        config::routes_files(&config.routes, problems)
+        let files = config::routes_files(&config.routes, problems)?;
+        Some(files.into_iter().map(|file| (file.clone(), file)).collect())
     };
     let Some(file) = &arguments.file else { return Ok(routes_of(Path::new(&table.config))) };
     if kind_of(file) == Kind::Daemon {
         return Ok(routes_of(file));
     }
-    let mut files: Vec<PathBuf> = table.files.iter().map(|file| PathBuf::from(&file.path)).collect();
+    let known = table.files.iter().map(|file| PathBuf::from(&file.path));
+    let mut files: Vec<_> = known.map(|file| (file.clone(), file)).collect();
     let named = arguments.replaces.as_ref().unwrap_or(file);
     let named = absolute(named).unwrap_or_else(|_| named.clone());
     let only = files.len() == 1 && arguments.replaces.is_none();
-    match files.iter_mut().find(|known| **known == named || only) {
-        Some(known) => known.clone_from(file),
+    match files.iter_mut().find(|(known, _)| *known == named || only) {
+        Some((_, read)) => read.clone_from(file),
         None => {
             let known: Vec<_> = table.files.iter().map(|file| format!("--replaces {}", file.path)).collect();
-            let file = file.display();
-            return Err(format!(
-                "the daemon has several routes files; say which {file} stands for: {}",
-                known.join(" or ")
-            ));
+            let why = match &arguments.replaces {
+                Some(named) => format!("the daemon has no routes file {}; try", named.display()),
+                None => format!("the daemon has several routes files; say which {} stands for:", file.display()),
+            };
+            return Err(format!("{why} {}", known.join(" or ")));
         }
     }
     Ok(Some(files))

@@ -25,7 +25,12 @@ pub(super) struct Document {
 
 /// Reads a file.
 pub(super) fn open(path: &Path, problems: &mut Problems) -> Option<Arc<Source>> {
-    text(path, problems).map(|text| Source::new(path, text))
+    open_in_place_of(path, path, problems)
+}
+
+/// Reads a file as if it were another.
+pub(super) fn open_in_place_of(other: &Path, path: &Path, problems: &mut Problems) -> Option<Arc<Source>> {
+    text(path, problems).map(|text| Source::in_place_of(other, path, text))
 }
 
 /// Walks a file. What the walk makes of a file with problems is partial.
@@ -56,7 +61,7 @@ pub(super) fn walk_part<T>(part: &Part, keys: &'static Keys, build: impl FnOnce(
 impl Document {
     /// A path that the file names: relative to the file's folder.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        self.part.path().parent().unwrap_or(Path::new("")).join(path)
+        self.part.folder().join(path)
     }
 
     /// The text in which every span counts.

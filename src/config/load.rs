@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::daemon_file;
-use super::document::open;
+use super::document::{open, open_in_place_of};
 use super::problem::{Place, Problem, Problems};
 use super::routes_file::Kind;
 use super::routes_list::routes_files;
@@ -73,6 +73,13 @@ pub fn load_routes(files: &[PathBuf], trusts: Option<&mut Trusts>, problems: &mu
     let errors = problems.errors();
     let sources: Vec<_> = files.iter().filter_map(|file| open(file, problems)).collect();
     routes_of(sources, trusts, problems).filter(|_| problems.errors() == errors)
+}
+
+/// Loads routes files, the second of each pair, as if each were the first. Certificates are not looked at.
+pub fn load_routes_in_place_of(files: &[(PathBuf, PathBuf)], problems: &mut Problems) -> Option<LoadedRoutes> {
+    let errors = problems.errors();
+    let sources: Vec<_> = files.iter().filter_map(|(other, file)| open_in_place_of(other, file, problems)).collect();
+    routes_of(sources, None, problems).filter(|_| problems.errors() == errors)
 }
 
 /// What is wrong with a text, if it were the file `name`; no file is looked at.

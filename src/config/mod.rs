@@ -47,7 +47,9 @@ mod render;
 mod tests;
 
 pub use find::{ConfigNotFound, find_config};
-pub use load::{FileCount, LoadedRoutes, check_text, load, load_config, load_routes, read_config};
+pub use load::{
+    FileCount, LoadedRoutes, check_text, load, load_config, load_routes, load_routes_in_place_of, read_config,
+};
 pub use owner::{UnknownOwner, resolve_group, resolve_user};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use routes_file::{Kind, kind_of};

@@ -16,6 +16,8 @@ const STEP: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Source {
     path: Arc<Path>,
+    /// What the paths in it are relative to.
+    folder: Box<Path>,
     text: String,
     /// How many lines end before each [`STEP`]th byte, and in all.
     lines: Vec<u32>,
@@ -39,6 +41,12 @@ pub struct Position {
 
 impl Source {
     pub(super) fn new(path: &Path, text: String) -> Arc<Self> {
+        Self::in_place_of(path, path, text)
+    }
+
+    /// A file that is read as if it were another.
+    pub(super) fn in_place_of(other: &Path, path: &Path, text: String) -> Arc<Self> {
+        let folder = other.parent().unwrap_or(Path::new("")).into();
         let mut lines = Vec::with_capacity(text.len() / STEP + 2);
         let mut before = 0;
         for step in text.as_bytes().chunks(STEP) {
@@ -46,7 +54,7 @@ impl Source {
             before += ends_of_lines(step);
         }
         lines.push(before);
-        Arc::new(Self { path: path.into(), text, lines })
+        Arc::new(Self { path: path.into(), folder, text, lines })
     }
 
     pub(super) fn path(&self) -> &Arc<Path> {
@@ -134,6 +142,11 @@ impl Part {
 
     pub(super) fn path(&self) -> &Arc<Path> {
         &self.source.path
+    }
+
+    /// What the paths in it are relative to.
+    pub(super) fn folder(&self) -> &Path {
+        &self.source.folder
     }
 
     pub(super) fn text(&self) -> &str {

@@ -176,12 +176,21 @@ impl Problems {
     /// Adds one, unless it is there already: a file that two others name is told of once.
     pub fn push(&mut self, problem: Problem) {
         let is_error = problem.severity == Severity::Error;
-        if self.list.len() >= Self::MAX {
-            self.left_out += 1;
-        } else if self.list.contains(&problem) {
-            return;
-        } else {
+        if self.list.len() < Self::MAX {
+            if self.list.contains(&problem) {
+                return;
+            }
             self.list.push(problem);
+        } else {
+            self.left_out += 1;
+            // Why a file is refused is said, however much there is to warn of.
+            if is_error
+                && self.errors < Self::MAX
+                && let Some(warning) = self.list.iter().rposition(|other| other.severity == Severity::Warning)
+            {
+                self.list.remove(warning);
+                self.list.push(problem);
+            }
         }
         self.errors += usize::from(is_error);
     }
@@ -276,6 +285,15 @@ mod tests {
         }
         assert_eq!((problems.iter().count(), problems.errors()), (1000, 1007));
         assert_eq!(problems.summary(), "1007 errors, 7 of them not shown");
+    }
+
+    #[test]
+    fn an_error_is_shown_behind_any_number_of_warnings() {
+        let mut problems = Problems::default();
+        problems.extend((0..1003).map(|n| Problem::warning(format!("odd {n}"))));
+        problems.push(Problem::error("wrong"));
+        assert_eq!((problems.iter().count(), problems.first_error().as_str()), (1000, "wrong"));
+        assert_eq!(problems.summary(), "1 error, 1003 warnings, 4 of them not shown");
     }
 
     #[test]

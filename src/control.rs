@@ -49,7 +49,7 @@ pub enum Refusal {
     #[error("the edit cannot be kept: {0}")]
     Unkept(String),
     /// The daemon is ending; the change may have been made or not.
-    #[error("the daemon is ending")]
+    #[error("the daemon is ending; the change may have been made or not")]
     Ending,
 }
 

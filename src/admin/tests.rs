@@ -228,7 +228,7 @@ async fn each_refusal_has_its_status_and_code() {
         (Refusal::Unknown, 404, "unknown", "no route of the table has this pattern"),
         (Refusal::Invalid(vec![problem(), problem()]), 422, "invalid", "unknown key `wieght` (and 1 more)"),
         (Refusal::Unkept("no space".to_owned()), 507, "unkept", "the edit cannot be kept: no space"),
-        (Refusal::Ending, 503, "draining", "the daemon is ending"),
+        (Refusal::Ending, 503, "draining", "the daemon is ending; the change may have been made or not"),
     ] {
         let told = Api::new(&[])
             .answered("DELETE", "/v1/routes/x", |ask| {

@@ -73,7 +73,9 @@ pub fn load(
 fn read_edit(spec: &RouteSpec, at: SystemTime, trusts: &mut Trusts, problems: &mut Problems) -> Option<Route> {
     let mut own = Problems::default();
     let route = config::read_edit(spec, at, Some(trusts), &mut own);
-    if route.is_none() {
+    if route.is_some() {
+        problems.extend(own.iter().cloned());
+    } else {
         let message = format!("a route that was added at run time is left out: {}", own.first_error());
         let help = format!("put it right, or `portolan routes remove '{}'`", spec.pattern);
         problems.push(Problem::warning(message).help(help));

@@ -230,3 +230,16 @@ fn a_diff_reads_a_file_in_the_place_of_the_daemon_s() {
     assert_eq!(code, 1);
     assert!(err.contains("the daemon has no routes file none.toml; try --replaces /"), "{err}");
 }
+
+#[test]
+fn a_file_of_an_edit_that_is_bad_now_is_told() {
+    let daemon = Daemon::start("[[route]]\nmatch = '^db@'\nhost = '127.0.0.1:1'\n");
+    let authority = rcgen::generate_simple_self_signed(["db".to_owned()]).unwrap();
+    daemon.folder.write("ca.pem", &authority.cert.pem());
+    done(&daemon.folder, &["routes", "add", "^new@", "--host", "h:1", "--ca", "ca.pem"]);
+    let mark = daemon.mark();
+    daemon.folder.replace("ca.pem", "nothing");
+    daemon.wait_after(mark, "ca.pem` is not PEM");
+    daemon.wait_after(mark, "what was read from it before stays in force");
+    assert_eq!(list(&daemon.folder), ["^db@", "^new@"]);
+}

@@ -48,6 +48,8 @@ pub mod descriptors;
 pub mod watch;
 // The new table is built beside the old one and swapped in one store, or nothing changes.
 pub mod reload;
+// Long work on a thread that yields to the requests.
+mod aside;
 // No new requests, a while for relays to end by themselves, then a cut.
 pub mod drain;
 // Lines by a writer that never blocks a request.

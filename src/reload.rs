@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::view::{ChangeView, ProblemView};
+use crate::aside::{aside, free};
 use crate::config::{AdminConfig, Config, Problem, SocketConfig};
 use crate::control::{Ask, Refusal};
 use crate::daemon::Daemon;
@@ -162,7 +163,7 @@ impl Reloader {
         self.watch.begin();
         let (path, old, edits) =
             (Arc::clone(&self.daemon.config().path), self.daemon.snapshot(), Arc::clone(&self.edits));
-        let read = spawn_blocking(move || {
+        let read = aside(move || {
             // Who does not put up with warnings wants all of them, however often they were said.
             let told = (!strict).then_some(&old.table);
             let outcome = load::load(&path, Some(&old), told, |_| lock(&edits).layer().clone());
@@ -278,11 +279,11 @@ impl Reloader {
     fn keep_house(&mut self) {
         self.tell_lost_lines();
         // Nobody can get hold of a retired table any more: at one holder, that is this one.
-        let (free, held) = self.retired.drain(..).partition(|table| Arc::strong_count(table) == 1);
+        let (unheld, held) = self.retired.drain(..).partition(|table| Arc::strong_count(table) == 1);
         self.retired = held;
-        let free: Vec<Arc<Snapshot>> = free;
-        if !free.is_empty() {
-            drop(spawn_blocking(move || drop(free)));
+        let unheld: Vec<Arc<Snapshot>> = unheld;
+        if !unheld.is_empty() {
+            free(unheld);
         }
     }
 

@@ -69,25 +69,25 @@ fn route(mix: usize, number: usize) -> (String, String, String) {
         (1, ..) => (format!("@host-{id}\\.example$"), format!("svc@host-{id}.example"), miss),
         (2, _, 0) => (format!("-{id}-[a-z]+@"), format!("svc-{id}-blue@cluster.example"), miss),
         (2, ..) => (format!("^(red|blue)-{id}@.*[0-9]$"), format!("blue-{id}@cluster9"), miss),
-        (_, 0, _) => (
-            format!("^[a-z]{{3}}[0-9]{{{}}}$", 20 + number / 100 % 200),
-            format!("svc{}", "7".repeat(20 + number / 100 % 200)),
-            miss,
-        ),
+        (_, 0, _) => {
+            let (one, two, three) = shape(number / 100);
+            let (letters, digits) = (|many: usize| "x".repeat(many), "7".repeat(two));
+            let pattern = format!("^[a-z]{{{one}}}[0-9]{{{two}}}[a-z]{{{three}}}$");
+            (pattern, format!("{}{digits}{}", letters(one), letters(three)), miss)
+        }
         _ => (format!("^svc-{id}@"), format!("svc-{id}@cluster.example"), format!("svx-{id}@cluster.example")),
     }
+}
+
+/// Three numbers from 1 to 22, others for each of the first ten thousand.
+fn shape(number: usize) -> (usize, usize, usize) {
+    (1 + number % 22, 1 + number / 22 % 22, 1 + number / 484 % 22)
 }
 
 fn write_files(folder: &Path, mix: usize, routes: usize) -> u64 {
     let mut text = String::new();
     for number in 0..routes {
         let (pattern, ..) = route(mix, number);
-        // The 1% must differ to be different keys.
-        let pattern = if mix == 3 && number % 100 == 0 {
-            format!("{pattern}|^[0-9]{{4}}[a-z]{{{}}}$", 1 + number / 20_000)
-        } else {
-            pattern
-        };
         write!(
             text,
             "[[route]]\nmatch = '{pattern}'\nweight = {}\nhost = \"10.{}.{}.{}\"\nport = 4370\n\n",

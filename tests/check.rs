@@ -84,8 +84,13 @@ fn json_is_one_object_a_line() {
     let folder = Folder::new(BAD, "");
     let (code, out, err) = check(&folder, &["--json", "routes.toml", "none.toml"]);
     assert_eq!((code, err.as_str()), (1, ""));
-    let problems: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut problems: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(problems.len(), 3, "{out}");
+    for problem in &mut problems {
+        let rendered = problem.as_object_mut().unwrap().remove("rendered").unwrap();
+        let head = format!("error: {}\n", problem["message"].as_str().unwrap());
+        assert!(rendered.as_str().unwrap().starts_with(&head), "{rendered}");
+    }
     let unknown = json!({"severity": "error", "file": "routes.toml", "line": 4, "column": 1,
         "message": "unknown key `wieght` in [[route]]", "help": "did you mean `weight`?"});
     let missing = json!({"severity": "error", "file": "none.toml", "line": null, "column": null,

@@ -176,7 +176,9 @@ mod tests {
     fn json_is_one_object_a_line_on_stdout() {
         let ran = check(&folder(&[("r", "[[route]]\nmatch = 'a'\nhost = 'h:1'\nwieght = 1\n")]), &["r", "--json"]);
         let expected = "{\"severity\":\"error\",\"file\":\"r\",\"line\":4,\"column\":1,\
-                        \"message\":\"unknown key `wieght` in [[route]]\",\"help\":\"did you mean `weight`?\"}\n";
+                        \"message\":\"unknown key `wieght` in [[route]]\",\"help\":\"did you mean `weight`?\",\
+                        \"rendered\":\"error: unknown key `wieght` in [[route]]\\n --> r:4:1\\n  |\\n4 | wieght = 1\\n  \
+                        | ^^^^^^\\n  |\\n  = help: did you mean `weight`?\"}\n";
         assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (Exit::Problems, expected, ""));
     }
 

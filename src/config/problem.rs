@@ -4,8 +4,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
-
 use super::render;
 use super::source::{Position, Source};
 
@@ -97,21 +95,6 @@ impl Problem {
     /// characters of the file are shown, not sent.
     pub fn render(&self, color: bool) -> String {
         render::problem(self, color)
-    }
-}
-
-/// As `{severity, file, line, column, message, help}`; what is not known is null.
-impl Serialize for Problem {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let position = self.place.as_ref().and_then(Place::position);
-        let mut object = serializer.serialize_struct("Problem", 6)?;
-        object.serialize_field("severity", self.severity.as_str())?;
-        object.serialize_field("file", &self.place.as_ref().map(|place| place.file().to_string_lossy()))?;
-        object.serialize_field("line", &position.map(|position| position.line))?;
-        object.serialize_field("column", &position.map(|position| position.column))?;
-        object.serialize_field("message", &render::visible(&self.message))?;
-        object.serialize_field("help", &self.help.as_deref().map(render::visible))?;
-        object.end()
     }
 }
 
@@ -306,14 +289,5 @@ mod tests {
         assert_eq!(problems.first_error(), "a.toml:2:2: wrong");
         problems.push(Problem::error("gone").at(Place::of_file(Path::new("b.toml"))));
         assert_eq!(problems.first_error(), "a.toml:2:2: wrong (and 1 more error)");
-    }
-
-    #[test]
-    fn json_has_a_field_for_everything() {
-        let problem = Problem::warning("odd").at(Place::new(&Source::new(Path::new("a.toml"), "x\nyz".into()), 3..4));
-        assert_eq!(
-            serde_json::to_string(&problem).unwrap(),
-            r#"{"severity":"warning","file":"a.toml","line":2,"column":2,"message":"odd","help":null}"#
-        );
     }
 }

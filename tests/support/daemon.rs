@@ -62,7 +62,15 @@ impl Folder {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PORTOLAN);
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        for name in ["PORTOLAN_CONFIG", "PORTOLAN_SOCKET", "XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY", "JOURNAL_STREAM"] {
+        for name in [
+            "PORTOLAN_CONFIG",
+            "PORTOLAN_SOCKET",
+            "XDG_RUNTIME_DIR",
+            "RUNTIME_DIRECTORY",
+            "JOURNAL_STREAM",
+            "PORTOLAN_ADMIN",
+            "STATE_DIRECTORY",
+        ] {
             command.env_remove(name);
         }
         command

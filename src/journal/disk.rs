@@ -82,14 +82,13 @@ impl Disk for Folder {
 
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
         let new = self.path.join("journal.new");
+        // What a crash has left under this name is nobody's, and a link there is not followed.
+        drop(std::fs::remove_file(&new));
         let mut options = File::options();
-        // What a crash has left under this name is nobody's.
-        options.create(true).truncate(true).write(true).mode(0o600);
+        options.create_new(true).append(true).mode(0o600);
         let written = options.open(&new).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_data()?;
-            // Ours from now on, and it is written at its end only.
-            let file = File::options().read(true).append(true).open(&new)?;
             std::fs::rename(&new, self.path.join(NAME))?;
             Ok(file)
         });

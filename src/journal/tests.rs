@@ -161,6 +161,23 @@ fn compaction_leaves_what_it_is_given() {
 }
 
 #[test]
+fn what_lies_in_the_way_of_a_compaction_is_removed_and_a_link_is_not_followed() {
+    let (parent, folder) = written(&[1, 2]);
+    let (precious, new) = (parent.path().join("precious"), folder.join("journal.new"));
+    fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(&precious, &new).unwrap();
+    let (mut journal, _) = open(&folder);
+    journal.compact(&[2]).unwrap();
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    fs::write(&new, "left by a crash").unwrap();
+    journal.compact(&[2]).unwrap();
+    journal.append(&[3]).unwrap();
+    drop(journal);
+    assert_eq!(open(&folder).1.records, [2, 3]);
+    assert_eq!(fs::metadata(folder.join("journal")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn nothing_is_written_behind_what_could_not_be_cut_off() {
     let disk = Memory::default();
     let (mut journal, _) = disk.open::<u32>().unwrap();

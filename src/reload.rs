@@ -21,7 +21,7 @@ use crate::listen::{Doors, Inherited};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
-use crate::route::{Entry, Route, RouteTable, Row};
+use crate::route::{Entry, Rank, Route, RouteTable, Row};
 use crate::systemd;
 use crate::watch::{Print, Watch};
 
@@ -316,12 +316,18 @@ struct Changes {
 impl Changes {
     fn between(old: &RouteTable, new: &RouteTable) -> Self {
         let mut changes = Self { removed: old.len(), ..Self::default() };
+        let mut last: Option<Rank> = None;
         for route in new.iter() {
             match old.get(route.key()) {
                 None => changes.added += 1,
                 Some(before) => {
                     changes.removed -= 1;
-                    changes.changed += usize::from(!route.means_the_same(before));
+                    // Among equal weights the order counts: another route may be the first now.
+                    let is_moved = last.is_some_and(|last| last.weight() == before.weight && before.rank() < last);
+                    changes.changed += usize::from(!route.means_the_same(before) || is_moved);
+                    if before.weight == route.weight && !is_moved {
+                        last = Some(before.rank());
+                    }
                 }
             }
         }
@@ -356,5 +362,15 @@ mod tests {
         let changes = Changes::between(&old, &new);
         assert_eq!(changes.to_string(), "+2 -1 ~1", "a route that only moved in its file has not changed");
         assert_eq!(Changes::between(&old, &old), Changes::default());
+    }
+
+    #[test]
+    fn a_route_that_stands_behind_another_of_its_weight_has_changed() {
+        let old = table(&[("a", 1), ("b", 1), ("c", 1), ("d", 2), ("e", 0)]);
+        let order = |routes: &[(&str, i64)]| Changes::between(&old, &table(routes)).to_string();
+        assert_eq!(order(&[("e", 0), ("d", 2), ("a", 1), ("b", 1), ("c", 1)]), "+0 -0 ~0", "weights have their order");
+        assert_eq!(order(&[("b", 1), ("a", 1), ("c", 1), ("d", 2), ("e", 0)]), "+0 -0 ~1");
+        assert_eq!(order(&[("c", 1), ("x", 1), ("a", 1), ("d", 2), ("e", 0)]), "+1 -1 ~1");
+        assert_eq!(order(&[("c", 1), ("b", 1), ("a", 1), ("d", 2), ("e", 0)]), "+0 -0 ~2");
     }
 }

@@ -180,7 +180,7 @@ pub struct ChangeView {
     pub added: usize,
     /// Routes that are gone.
     pub removed: usize,
-    /// Routes that say something else than before.
+    /// Routes that say something else than before, or stand behind another of their weight that was behind them.
     pub changed: usize,
     /// What somebody should look at all the same.
     pub warnings: Vec<ProblemView>,

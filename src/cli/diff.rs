@@ -140,16 +140,23 @@ impl Running {
             }
         }
         let mut diff = DiffView::default();
-        let mut gone: HashMap<&str, &RouteView> =
-            self.routes.iter().map(|route| (route.spec.pattern.as_str(), route)).collect();
+        let mut gone: HashMap<&str, (usize, &RouteView)> =
+            self.routes.iter().enumerate().map(|(at, route)| (route.spec.pattern.as_str(), (at, route))).collect();
+        // The weight of the last route that stayed, and where it stands now: among equal weights the order counts.
+        let mut last = (0, 0);
         for route in new.iter() {
             let after = RouteView::of(route);
             match gone.remove(after.spec.pattern.as_str()) {
                 None => diff.added.push(after),
-                Some(before) if before.spec != after.spec => {
-                    diff.changed.push(ChangedRoute { before: before.clone(), after });
+                Some((at, before)) => {
+                    let is_moved = before.spec.weight == last.0 && at < last.1;
+                    if before.spec.weight == after.spec.weight && !is_moved {
+                        last = (before.spec.weight, at);
+                    }
+                    if before.spec != after.spec || is_moved {
+                        diff.changed.push(ChangedRoute { before: before.clone(), after });
+                    }
                 }
-                Some(_same) => {}
             }
         }
         diff.removed =

@@ -162,7 +162,10 @@ fn every_command_and_flag_is_in_the_help() {
             let Some(name) = words.next().filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase())) else {
                 continue;
             };
-            let help = folder.run(&[name, "--help"]);
+            // `portolan routes add` has a help of its own.
+            let nested =
+                words.clone().next().filter(|word| name == "routes" && ["list", "add", "remove"].contains(word));
+            let help = folder.run(&[&[name], nested.as_slice(), &["--help"]].concat());
             // Running text may begin a line with "portolan dials".
             let is_prose = !page.contains(&format!("`{command}")) && !page.contains(&format!("    {command}"));
             assert!(help.status.success() || is_prose, "{}: {command}", path.display());
@@ -172,12 +175,13 @@ fn every_command_and_flag_is_in_the_help() {
             seen.insert(name.to_owned());
         }
     }
-    for name in ["check", "completions", "connect", "lookup", "man", "run"] {
+    for name in ["check", "completions", "connect", "diff", "lookup", "man", "reload", "routes", "run"] {
         assert!(seen.contains(name), "{name} is nowhere: {seen:?}");
     }
 
-    let help: String =
-        ["run", "check", "lookup", "connect"].map(|name| text(&folder.run(&[name, "--help"]).stdout)).concat();
+    let help: String = ["run", "check", "lookup", "connect", "diff", "reload"]
+        .map(|name| text(&folder.run(&[name, "--help"]).stdout))
+        .concat();
     let mut flags = BTreeSet::new();
     for (path, page) in pages() {
         for flag in page.split('`').filter(|span| span.starts_with("--") && !span.contains([' ', '\n'])) {

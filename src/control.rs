@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::view::{ChangeView, ProblemView};
+use crate::config::{Severity, plural};
 use crate::route::{Route, Row, Taken};
 
 /// Asks the task that owns the table. Changes are made one after the other, in the order in which they were asked for.
@@ -42,8 +43,8 @@ pub enum Refusal {
     /// No route in force has the pattern.
     #[error("no route of the table has this pattern")]
     Unknown,
-    /// What was written is wrong; never empty, the first is an error.
-    #[error("{}", first(.0))]
+    /// What was written is wrong; without an error, its warnings were to count as such.
+    #[error("{}", why(.0))]
     Invalid(Vec<ProblemView>),
     /// The edit cannot be kept on disk, and is not in force: why.
     #[error("the edit cannot be kept: {0}")]
@@ -85,17 +86,33 @@ impl Control {
     }
 }
 
-fn first(problems: &[ProblemView]) -> String {
-    match problems {
-        [] => "what was written is wrong".to_owned(),
-        [only] => only.message.clone(),
-        [first, others @ ..] => format!("{} (and {} more)", first.message, others.len()),
+/// The first error, however many warnings come before it.
+fn why(problems: &[ProblemView]) -> String {
+    let mut errors = problems.iter().filter(|problem| problem.severity == Severity::Error.as_str());
+    match (errors.next(), errors.count()) {
+        (None, _) => format!("{}, and none was to be let pass", plural(problems.len(), "warning")),
+        (Some(only), 0) => only.message.clone(),
+        (Some(first), others) => format!("{} (and {})", first.message, plural(others, "more error")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Problem;
+
+    #[test]
+    fn what_is_wrong_is_told_in_one_line() {
+        let warning = |message: &str| ProblemView::of(&Problem::warning(message));
+        let error = |message: &str| ProblemView::of(&Problem::error(message));
+        for (problems, told) in [
+            (vec![warning("odd"), error("wrong")], "wrong"),
+            (vec![error("wrong"), warning("odd"), error("bad")], "wrong (and 1 more error)"),
+            (vec![warning("odd"), warning("queer")], "2 warnings, and none was to be let pass"),
+        ] {
+            assert_eq!(Refusal::Invalid(problems).to_string(), told);
+        }
+    }
 
     #[tokio::test]
     async fn an_ask_is_answered() {

@@ -215,6 +215,10 @@ fn warnings_alone_are_exit_0() {
     assert_eq!((code, out.as_str()), (0, "routes.toml: 1 route: ok\n"));
     assert!(err.starts_with("warning: the route `^db@` does not verify who answers"), "{err}");
     assert!(err.ends_with("\n\n1 warning\n"), "{err}");
+    let (code, out, err) = check(&folder, &["--strict", "routes.toml"]);
+    assert_eq!((code, out.as_str()), (1, ""), "unless they are errors");
+    assert!(err.ends_with("\n\n1 warning\nerror: 1 warning, and none was to be let pass\n"), "{err}");
+    assert_eq!(check(&Folder::new(GOOD, ""), &["--strict", "routes.toml"]), ok("routes.toml: 1 route: ok\n"));
 }
 
 #[test]

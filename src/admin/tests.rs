@@ -226,7 +226,7 @@ async fn each_refusal_has_its_status_and_code() {
     for (refusal, status, code, detail) in [
         (Refusal::Taken(taken), 409, "taken", "the pattern is taken by the route at r.toml:3"),
         (Refusal::Unknown, 404, "unknown", "no route of the table has this pattern"),
-        (Refusal::Invalid(vec![problem(), problem()]), 422, "invalid", "unknown key `wieght` (and 1 more)"),
+        (Refusal::Invalid(vec![problem(), problem()]), 422, "invalid", "unknown key `wieght` (and 1 more error)"),
         (Refusal::Unkept("no space".to_owned()), 507, "unkept", "the edit cannot be kept: no space"),
         (Refusal::Ending, 503, "draining", "the daemon is ending; the change may have been made or not"),
     ] {

@@ -89,6 +89,9 @@ fn report(arguments: &Arguments, problems: &Problems, lines: &[String], console:
         }
     } else {
         console.show(problems)?;
+        if arguments.strict && !problems.is_empty() && !problems.has_errors() {
+            console.complain(&problems.why())?;
+        }
     }
     if problems.has_errors() || arguments.strict && !problems.is_empty() {
         return Ok(Exit::Problems);

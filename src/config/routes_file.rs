@@ -125,7 +125,7 @@ fn pattern(section: &Section<'_>, text: &Spanned<&str>) -> Option<Pattern> {
         Err(error) => {
             let problem = Problem::error(format!("`match` is not a pattern: {error}"));
             let span = section.span_inside(text, error.place());
-            section.report(span, problem.help("a literal character such as ( or [ is written with a backslash: \\("));
+            section.report(span, problem.help(error.help()));
             None
         }
     }

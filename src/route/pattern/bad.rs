@@ -28,6 +28,28 @@ impl BadPattern {
         self.place.clone()
     }
 
+    /// What to do.
+    pub fn help(&self) -> &'static str {
+        match self.fault {
+            Fault::Escape => "a backslash stands before punctuation (\\.) or what has a meaning (\\d); there is no \\1",
+            Fault::NamedCapture => "a group is named as in (?P<name>...), with letters, digits and _",
+            Fault::PerlOp => {
+                "there are groups (?:...), names (?P<name>...) and flags (?i); no look-around, no comments"
+            }
+            Fault::RepeatOp => "put what is repeated twice into a group: (?:a*)*",
+            Fault::RepeatSize => "a count is at most 1000, those of repeats of repeats multiplied",
+            Fault::TrailingBackslash => "a backslash itself is written \\\\",
+            Fault::NestingDepth | Fault::Large | Fault::TooLarge => {
+                "make it shorter or its repeats smaller, or write several routes"
+            }
+            Fault::CharRange
+            | Fault::MissingBracket
+            | Fault::MissingParen
+            | Fault::MissingRepeatArgument
+            | Fault::UnexpectedParen => "a literal character such as ( or [ is written with a backslash: \\(",
+        }
+    }
+
     /// For programs: `too_large` for a pattern that Go takes and we don't, `bad_pattern` for all that Go refuses.
     pub fn code(&self) -> &'static str {
         if self.fault == Fault::TooLarge { "too_large" } else { "bad_pattern" }
@@ -69,7 +91,7 @@ impl fmt::Display for Fault {
             Self::UnexpectedParen => "unexpected )",
             Self::NestingDepth => "expression nests too deeply",
             Self::Large => "expression too large",
-            Self::TooLarge => "the compiled pattern would be too large; make it shorter, or its repeats smaller",
+            Self::TooLarge => "the compiled pattern would be too large",
         })
     }
 }

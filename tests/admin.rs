@@ -72,6 +72,32 @@ fn an_edit_is_in_force_when_it_is_answered() {
 }
 
 #[test]
+fn of_writers_at_once_one_wins() {
+    const WRITERS: usize = 8;
+    let daemon = Daemon::start(&DeadPort::new().route("^old@", ""));
+    for round in 0..20 {
+        let pattern = format!("^new-{round}@");
+        let add = |port: usize| {
+            daemon.admin("POST", "/v1/routes", Some(&json!({"match": pattern, "host": "h", "port": port})))
+        };
+        let mut answers: Vec<_> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (1..=WRITERS).map(|port| scope.spawn(move || (port, add(port)))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        answers.sort_by_key(|(_, (status, _))| *status);
+        let (winner, (status, _)) = &answers[0];
+        assert_eq!(*status, 201);
+        let losers = answers.iter().skip(1);
+        assert!(
+            losers.clone().all(|(_, (status, told))| (*status, &told["code"]) == (409, &json!("taken"))),
+            "{answers:?}"
+        );
+        let node = format!("/v1/lookup?node=new-{round}@x");
+        assert_eq!(daemon.admin("GET", &node, None).1["routes"][0]["host"], json!([format!("h:{winner}")]));
+    }
+}
+
+#[test]
 fn a_file_route_that_was_removed_is_still_shown() {
     let node = Node::named("db");
     let daemon = Daemon::start(&node.route("^db@", ""));

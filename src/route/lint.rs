@@ -209,6 +209,7 @@ fn readable_key(route: &Route) -> Option<Finding<'_>> {
 mod tests {
     use super::*;
     use crate::route::testing::route;
+    use crate::route::{Identity, TlsPolicy};
 
     fn said(routes: &[(&str, i64)]) -> Vec<String> {
         let routes = routes.iter().map(|(pattern, weight)| route(pattern, *weight)).collect();
@@ -281,6 +282,21 @@ mod tests {
         };
         assert_eq!(said(others(1)).len(), 1);
         assert_eq!(said(others(100)).len(), 0, "too many come before");
+    }
+
+    #[test]
+    fn a_key_that_everybody_can_read() {
+        let key = tempfile::NamedTempFile::new().unwrap();
+        let identity = Identity { cert: "cert.pem".into(), key: key.path().to_owned() };
+        let tls = TlsPolicy { identity: Some(identity), ..TlsPolicy::default() };
+        let table = RouteTable::from_entries(vec![Route { tls: Some(Arc::new(tls)), ..route("^db@", 1) }]).unwrap();
+        let said = |mode: u32, with_files: bool| {
+            fs::set_permissions(key.path(), fs::Permissions::from_mode(mode)).unwrap();
+            findings(&table, |_| true, with_files).into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+        };
+        let readable = format!("everybody on this machine can read the private key `{}`", key.path().display());
+        assert_eq!((said(0o644, true), said(0o640, true)), (vec![readable], Vec::new()));
+        assert_eq!(said(0o644, false), Vec::<String>::new(), "the text alone counts");
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn a_route_is_added_used_listed_and_removed() {
 
     let mut live = connect(&daemon.socket(), "new@x");
     assert_eq!(line(&mut live), "new");
-    assert!(done(folder, &["routes", "remove", "^new@"]).starts_with("removed ^new@: generation 3, 1 routes\n"));
+    assert!(done(folder, &["routes", "remove", "^new@"]).starts_with("removed ^new@: generation 3, 1 route\n"));
     assert_eq!(upgrade(&daemon.socket(), "new@x").1.status, 404);
     assert_eq!(list(folder), ["^db@"]);
     assert!(removed(folder).is_empty(), "what was never in a file leaves nothing");
@@ -140,7 +140,7 @@ fn a_reload_is_waited_for_and_says_what_is_wrong() {
     let daemon = Daemon::start("[[route]]\nmatch = '^db@'\nhost = '127.0.0.1:1'\n");
     let folder = &daemon.folder;
     // A pipe is no file that a watch would reload by itself before the command does.
-    assert_eq!(done(folder, &["reload"]), "generation 2: 1 routes, +0 -0 ~0\n");
+    assert_eq!(done(folder, &["reload"]), "generation 2: 1 route, +0 -0 ~0\n");
     folder.replace("routes.toml", "[[route]]\nmatch = '^db@'\nhost = '127.0.0.1'\nwieght = 3\n");
     let (code, out, err) = portolan(folder, &["reload"]);
     assert_eq!((code, out.as_str()), (1, ""));

@@ -8,6 +8,7 @@ use super::Exit;
 use super::admin::{Admin, AdminArguments, show};
 use super::console::Console;
 use crate::admin::view::ChangeView;
+use crate::config::plural;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -32,7 +33,8 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
                 writeln!(console.out)?;
             } else {
                 let ChangeView { generation, routes, added, removed, changed, .. } = change;
-                writeln!(console.out, "generation {generation}: {routes} routes, +{added} -{removed} ~{changed}")?;
+                let routes = plural(routes, "route");
+                writeln!(console.out, "generation {generation}: {routes}, +{added} -{removed} ~{changed}")?;
             }
             Ok(Exit::Ok)
         }

@@ -10,7 +10,7 @@ use super::admin::{Admin, AdminArguments, Failure, escaped, show};
 use super::console::Console;
 use super::view::write_routes;
 use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, RouteView, TlsPolicySpec, TlsSpec};
-use crate::config::visible;
+use crate::config::{plural, visible};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -224,7 +224,7 @@ fn remove(remove: &Remove, console: &mut Console<'_>) -> io::Result<Exit> {
             } else {
                 let pattern = visible(&remove.pattern);
                 let ChangeView { generation, routes, .. } = change;
-                writeln!(console.out, "removed {pattern}: generation {generation}, {routes} routes")?;
+                writeln!(console.out, "removed {pattern}: generation {generation}, {}", plural(routes, "route"))?;
             }
             show(&change.warnings, console)?;
             Ok(Exit::Ok)

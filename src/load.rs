@@ -57,7 +57,7 @@ pub fn load(
             routes.lint(told, Scope::Machine, &mut problems);
         }
         let applied = routes.map(|LoadedRoutes { table, files, .. }| {
-            let applied = edits(&config).apply(table, |spec, at| read_edit(spec, at, &mut trusts, &mut problems));
+            let applied = edits(&config).apply(table, |spec, at| read_edit(spec, at, told, &mut trusts, &mut problems));
             (applied, files)
         });
         files.extend(trusts.files().map(|(file, print)| (file.to_owned(), print.clone())));
@@ -70,11 +70,18 @@ pub fn load(
 }
 
 /// One edit that cannot be read any more, because its files are gone, does not hold up the rest.
-fn read_edit(spec: &RouteSpec, at: SystemTime, trusts: &mut Trusts, problems: &mut Problems) -> Option<Route> {
+fn read_edit(
+    spec: &RouteSpec,
+    at: SystemTime,
+    told: Option<&RouteTable>,
+    trusts: &mut Trusts,
+    problems: &mut Problems,
+) -> Option<Route> {
     let mut own = Problems::default();
     let route = config::read_edit(spec, at, Some(trusts), &mut own);
-    if route.is_some() {
+    if let Some(route) = &route {
         problems.extend(own.iter().cloned());
+        config::lint_edit(route, told, problems);
     } else {
         let message = format!("a route that was added at run time is left out: {}", own.first_error());
         let help = format!("put it right, or `portolan routes remove '{}'`", spec.pattern);

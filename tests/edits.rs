@@ -94,6 +94,20 @@ fn what_is_taken_unknown_or_wrong_changes_nothing() {
 }
 
 #[test]
+fn an_edit_that_is_odd_is_warned_of_when_it_is_made_and_at_a_strict_reload() {
+    let daemon = Daemon::start("[[route]]\nmatch = '^db@'\nhost = '127.0.0.1:1'\n");
+    let folder = &daemon.folder;
+    let odd = "`web@x.y`: the pattern matches more than it seems to, for example `xweb@xXy.evil`";
+    let (code, out, err) = portolan(folder, &["routes", "add", "web@x.y", "--host", "127.0.0.1:2"]);
+    assert_eq!((code, out.contains("web@x.y")), (0, true));
+    assert!(err.contains(odd), "{err}");
+    done(folder, &["reload"]);
+    let (code, _, err) = portolan(folder, &["reload", "--strict"]);
+    assert_eq!(code, 1);
+    assert!(err.contains(odd) && err.ends_with("error: 1 warning, and none was to be let pass\n"), "{err}");
+}
+
+#[test]
 fn a_removed_route_of_a_file_stays_removed_until_its_entry_is_changed() {
     let node = Node::named("db");
     let routes = |more: &str| node.route("^db@", more) + &node.route("^other@", "");

@@ -8,23 +8,18 @@ use super::problem::{Place, Problem, Problems};
 use super::section::brief;
 use super::socket::Scope;
 use super::source::Source;
-use crate::route::{Entry, Finding, Origin, Route, RouteTable, findings};
+use crate::route::{Entry, Finding, Origin, Route, RouteTable, findings, oddities};
 
 impl LoadedRoutes {
     /// Warns of what is probably not meant; of routes that `before` has as they are, somebody was told then.
     pub fn lint(&self, before: Option<&RouteTable>, scope: Scope, problems: &mut Problems) {
-        let is_new = |route: &Route| {
-            let known = before.and_then(|before| before.get(route.key()));
-            !known.is_some_and(|known| known.means_the_same(route))
-        };
-        for finding in findings(&self.table, is_new, scope == Scope::Machine) {
+        for finding in findings(&self.table, |route| is_new(route, before), scope == Scope::Machine) {
             problems.push(self.problem(&finding));
         }
     }
 
     fn problem(&self, finding: &Finding<'_>) -> Problem {
-        let pattern = brief(finding.route.pattern.as_str());
-        let mut problem = Problem::warning(format!("`{pattern}`: {}", finding.message)).help(finding.help);
+        let mut problem = problem(finding);
         problem.place = self.place(&finding.route.origin);
         if let Some((place, label)) = finding.other.and_then(|(other, label)| Some((self.place(&other.origin)?, label)))
         {
@@ -42,4 +37,23 @@ impl LoadedRoutes {
         let span: Range<usize> = start + indent..start + text.trim_end().len();
         Some(Place::new(source, span))
     }
+}
+
+/// The same of an edit at run time. What it is beside the other routes is not looked at: that takes a look at them all,
+/// and an edit is to cost as much in any table.
+pub fn lint_edit(route: &Route, before: Option<&RouteTable>, problems: &mut Problems) {
+    if is_new(route, before) {
+        problems.extend(oddities(route, true).map(|finding| problem(&finding)));
+    }
+}
+
+fn is_new(route: &Route, before: Option<&RouteTable>) -> bool {
+    let known = before.and_then(|before| before.get(route.key()));
+    !known.is_some_and(|known| known.means_the_same(route))
+}
+
+/// Without its place.
+fn problem(finding: &Finding<'_>) -> Problem {
+    let pattern = brief(finding.route.pattern.as_str());
+    Problem::warning(format!("`{pattern}`: {}", finding.message)).help(finding.help)
 }

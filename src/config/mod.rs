@@ -47,6 +47,7 @@ mod render;
 mod tests;
 
 pub use find::{ConfigNotFound, find_config};
+pub use lints::lint_edit;
 pub use load::{
     FileCount, LoadedRoutes, check_text, load, load_config, load_routes, load_routes_in_place_of, read_config,
 };

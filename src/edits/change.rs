@@ -33,6 +33,9 @@ pub fn add(old: &Snapshot, edits: &mut Edits, json: &Value) -> Result<Edited, Re
     let mut opening = Trusts::new(None);
     let opened = trusts.as_mut().unwrap_or(&mut opening);
     let route = config::read_spec(what, json, Origin::Edit { at }, Some(opened), &mut problems);
+    if let Some(route) = &route {
+        config::lint_edit(route, None, &mut problems);
+    }
     let said: Vec<_> = problems.iter().map(ProblemView::of).collect();
     let Some(route) = route else { return Err(Refusal::Invalid(said)) };
 

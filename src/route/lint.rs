@@ -47,8 +47,7 @@ pub fn findings<'a>(
     let (twins, searches) = (Twins::of(table), searches(table));
     let look = |(number, route): (usize, &'a Arc<Row<Route>>)| {
         let never_first = || if number < searches { never_first(table, route) } else { None };
-        let key = if with_files { readable_key(route) } else { None };
-        [more_than_it_seems(route), twins.look(route).or_else(never_first), key].into_iter().flatten()
+        oddities(route, with_files).chain(twins.look(route).or_else(never_first))
     };
     let routes: Vec<_> = table.iter().filter(|route| is_new(route)).enumerate().collect();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -61,6 +60,12 @@ pub fn findings<'a>(
         // A lint that panics costs its findings, and no more.
         looking.into_iter().flat_map(|looking| looking.join().unwrap_or_default()).collect()
     })
+}
+
+/// What is odd about a route by itself, whatever else its table has.
+pub fn oddities(route: &Route, with_files: bool) -> impl Iterator<Item = Finding<'_>> {
+    let key = if with_files { readable_key(route) } else { None };
+    more_than_it_seems(route).into_iter().chain(key)
 }
 
 /// A pattern that looks like the name of one node and matches others, too.

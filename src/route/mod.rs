@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use lint::{Finding, findings};
+pub use lint::{Finding, findings, oddities};
 pub use pattern::{Anchor, BadPattern, Needle, Pattern};
 pub use table::{Entry, NoRoute, Rank, RouteTable, Row, Taken, Unknown};
 

@@ -142,13 +142,13 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
         warn!(address = %unused, "the service manager handed over a socket that the configuration does not name");
     }
 
-    let routes = loaded.snapshot.table.len();
+    let (routes, removed) = (loaded.snapshot.table.len(), loaded.snapshot.removed.len());
     let daemon = Arc::new(Daemon::new(loaded));
     doors.open(&daemon, prepared);
     // Before anybody is told: who sees that the daemon serves may change a file at once.
     let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks });
     reloader.end(ended).await;
-    info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, "serving");
+    info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, removed, "serving");
     systemd::ready(&reloader.status());
 
     tokio::select! {

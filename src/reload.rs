@@ -248,12 +248,13 @@ impl Reloader {
         self.say_what_needs_a_restart(&config);
         loaded.snapshot.generation = self.daemon.snapshot().generation + 1;
         let (generation, routes) = (loaded.snapshot.generation, loaded.snapshot.table.len());
+        let removed = loaded.snapshot.removed.len();
         self.retired.push(self.daemon.replace(loaded));
         self.doors.keep_forwards(&config.forwards);
         self.doors.open(&self.daemon, prepared);
         self.log.follow(&config.log);
         self.daemon.set_refused(None);
-        info!(generation, routes, %changes, cause, took = ?started.elapsed(), "reloaded");
+        info!(generation, routes, removed, %changes, cause, took = ?started.elapsed(), "reloaded");
         Ok(generation)
     }
 

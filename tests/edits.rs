@@ -118,6 +118,8 @@ fn a_removed_route_of_a_file_stays_removed_until_its_entry_is_changed() {
         assert_eq!(upgrade(&daemon.socket(), "db@x").1.status, 404);
         assert_eq!(daemon.hang_up()["changes"], "+0 -0 ~0", "a reload leaves it removed");
         assert_eq!((list(&folder), removed(&folder)), (vec!["^other@".to_owned()], vec!["^db@".to_owned()]));
+        let shown = done(&folder, &["routes", "list"]);
+        assert!(shown.ends_with("1 route of files removed at run time; --removed lists them\n"), "{shown}");
         assert!(daemon.stop().0.success());
     }
     let daemon = Daemon::in_folder(folder.clone());

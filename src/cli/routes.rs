@@ -9,7 +9,7 @@ use super::Exit;
 use super::admin::{Admin, AdminArguments, Failure, escaped, show};
 use super::console::Console;
 use super::view::write_routes;
-use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, RouteView, TlsPolicySpec, TlsSpec};
+use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, RouteView, TableView, TlsPolicySpec, TlsSpec};
 use crate::config::{plural, visible};
 
 #[derive(Debug, Args)]
@@ -122,7 +122,7 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
     };
     loop {
         let page = match pages.next() {
-            None => return Ok(Exit::Ok),
+            None => break,
             Some(Err(failure)) => return failure.tell(console),
             Some(Ok(page)) => page,
         };
@@ -135,6 +135,17 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
             write_routes(&page, console.out)?;
         }
     }
+    if !list.json && !list.removed {
+        match pages.admin.get::<TableView>("/v1/table") {
+            Ok(table) if table.removed > 0 => {
+                let removed = plural(table.removed, "route");
+                writeln!(console.out, "{removed} of files removed at run time; --removed lists them")?;
+            }
+            Ok(_) => {}
+            Err(failure) => return failure.tell(console),
+        }
+    }
+    Ok(Exit::Ok)
 }
 
 /// The routes of a daemon, page by page.

@@ -91,7 +91,7 @@ impl fmt::Display for Fault {
             Self::UnexpectedParen => "unexpected )",
             Self::NestingDepth => "expression nests too deeply",
             Self::Large => "expression too large",
-            Self::TooLarge => "the compiled pattern would be too large",
+            Self::TooLarge => "too_large: the compiled pattern would have more than 100,000 states and transitions",
         })
     }
 }

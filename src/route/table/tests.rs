@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{Entry, Origin, Rank, Route, RouteTable, Unknown};
+use super::{Entry, Origin, Pattern, Rank, Route, RouteTable, Unknown};
 use crate::node::NodeName;
 use crate::route::testing::route;
 
@@ -24,6 +24,48 @@ fn the_heaviest_is_first_and_equal_weights_keep_their_order() {
     table.add(route("ab$", 100)).unwrap();
     table.remove("b").unwrap();
     assert_eq!(names(&table, "ab"), ["ab", "a", "c|a", "ab$", "^ab"]);
+}
+
+/// An entry whose pattern may be there several times, as it will be for routes through gateways.
+struct Through {
+    key: (String, String),
+    pattern: Pattern,
+    origin: Origin,
+}
+
+impl Entry for Through {
+    type Key = (String, String);
+
+    fn key(&self) -> &Self::Key {
+        &self.key
+    }
+
+    fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    fn weight(&self) -> i64 {
+        7
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+#[test]
+fn a_key_may_be_more_than_the_pattern() {
+    let through = |pattern: &str, gateway: &str| {
+        let Route { pattern, origin, .. } = route(pattern, 0);
+        Through { key: (pattern.to_string(), gateway.to_owned()), pattern, origin }
+    };
+    let mut table = RouteTable::from_entries(vec![through("^db@", "a"), through("^db@", "b")]).unwrap();
+    assert!(table.add(through("^db@", "b")).is_err());
+    table.add(through("^db@", "c")).unwrap();
+    table.remove(&("^db@".to_owned(), "a".to_owned())).unwrap();
+    let node = NodeName::parse("db@x").unwrap();
+    let found: Vec<_> = table.routes_for(&node).unwrap().map(|row| row.key.1.as_str()).collect();
+    assert_eq!(found, ["b", "c"]);
 }
 
 #[test]

@@ -145,9 +145,12 @@ fn configured() -> Option<PathBuf> {
 impl Failure {
     /// Says what is wrong, and how the command ends with it: files with problems are the caller's to mend.
     pub(super) fn tell(&self, console: &mut Console<'_>) -> io::Result<Exit> {
+        if let Self::Refused(error) = self {
+            show(&error.problems, console)?;
+        }
         match self {
-            // What is wrong is said in full; the error's own sentence is the first of it.
-            Self::Refused(error) if !error.problems.is_empty() => show(&error.problems, console)?,
+            // The one problem has been said in full.
+            Self::Refused(error) if matches!(error.problems.as_slice(), [only] if only.message == error.detail) => {}
             // Several lines, of our own words.
             Self::NoDaemon(error) => writeln!(console.err, "error: {error}")?,
             error => console.complain(&error.to_string())?,

@@ -61,7 +61,8 @@ fn text_is_for_people_and_has_no_colours_in_a_pipe() {
     let version = env!("CARGO_PKG_VERSION");
     assert!(
         said.contains(
-            &format!(" INFO serving version=\"{version}\" config=portolan.toml generation=1 routes=1").as_str()
+            &format!(" INFO serving version=\"{version}\" config=portolan.toml generation=1 routes=1 removed=0")
+                .as_str()
         ),
         "{said:?}"
     );

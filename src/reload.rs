@@ -21,7 +21,7 @@ use crate::listen::{Doors, Inherited};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
-use crate::route::{Entry, Rank, Route, RouteTable, Row};
+use crate::route::{Entry, Order, Rank, Route, RouteTable, Row};
 use crate::systemd;
 use crate::watch::{Print, Watch};
 
@@ -317,18 +317,14 @@ struct Changes {
 impl Changes {
     fn between(old: &RouteTable, new: &RouteTable) -> Self {
         let mut changes = Self { removed: old.len(), ..Self::default() };
-        let mut last: Option<Rank> = None;
+        let mut order = Order::<Rank>::default();
         for route in new.iter() {
             match old.get(route.key()) {
                 None => changes.added += 1,
                 Some(before) => {
                     changes.removed -= 1;
-                    // Among equal weights the order counts: another route may be the first now.
-                    let is_moved = last.is_some_and(|last| last.weight() == before.weight && before.rank() < last);
+                    let is_moved = order.is_moved((before.weight, before.rank()), route.weight);
                     changes.changed += usize::from(!route.means_the_same(before) || is_moved);
-                    if before.weight == route.weight && !is_moved {
-                        last = Some(before.rank());
-                    }
                 }
             }
         }

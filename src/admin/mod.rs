@@ -108,7 +108,7 @@ async fn answer(
 }
 
 /// Where the route with this pattern is found.
-fn location(pattern: &str) -> String {
+pub(crate) fn location(pattern: &str) -> String {
     // Dots alone would be taken for steps of the path.
     let segment = match pattern {
         "." => "%2E".to_owned(),

@@ -9,7 +9,6 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
@@ -50,24 +49,14 @@ pub(super) enum Failure {
     Local(#[from] io::Error),
 }
 
+/// So many entries of a list are asked for at once.
+pub(super) const PAGE: usize = 1000;
+
 /// A page of a list is at most this large.
 const MAX_ANSWER: usize = 64 << 20;
 
 /// How long a daemon may take to answer. A reload of a large table takes seconds.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// What stands in a segment of a path as it is (RFC 3986, section 2.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// A text as a segment of a path, or as a value of a query.
-pub(super) fn escaped(text: &str) -> String {
-    match text {
-        // They would be taken for steps of the path.
-        "." => "%2E".to_owned(),
-        ".." => "%2E%2E".to_owned(),
-        text => utf8_percent_encode(text, SEGMENT).to_string(),
-    }
-}
 
 impl Admin {
     /// Finds out where to ask; nothing is asked yet.

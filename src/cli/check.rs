@@ -85,7 +85,7 @@ fn files(arguments: &Arguments) -> Result<(Vec<PathBuf>, Vec<PathBuf>), crate::c
 fn report(arguments: &Arguments, problems: &Problems, lines: &[String], console: &mut Console<'_>) -> io::Result<Exit> {
     if arguments.json {
         for problem in problems.iter() {
-            writeln!(console.out, "{}", serde_json::to_string(&ProblemView::of(problem))?)?;
+            console.json(&ProblemView::of(problem))?;
         }
     } else {
         console.show(problems)?;

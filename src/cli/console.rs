@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, BufWriter, Write};
 
+use serde::Serialize;
+
 use super::Exit;
 use crate::config::{Problems, visible};
 
@@ -28,6 +30,12 @@ impl Console<'_> {
         let exit = run(&mut console)?;
         out.flush()?;
         Ok(exit)
+    }
+
+    /// Writes an object of JSON, on a line of its own.
+    pub(super) fn json(&mut self, object: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut *self.out, object)?;
+        writeln!(self.out)
     }
 
     /// Says what is wrong with files.

@@ -3,21 +3,22 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use clap::Args;
 
 use super::Exit;
-use super::admin::{Admin, AdminArguments, Failure};
+use super::admin::{Admin, AdminArguments, Failure, PAGE};
 use super::console::Console;
 use super::routes::Pages;
 use super::view::write_routes;
 use crate::admin::view::{
     ChangedRoute, DiffView, RelayPage, RelayView, RouteSpec, RouteView, SourceView, StrandedRelay, TableView,
 };
-use crate::config::{self, Kind, Problems, Scope, kind_of, visible};
+use crate::config::{self, Kind, Problems, Scope, kind_of, read_edit, visible};
+use crate::edits::{Edit, Layer, Record};
 use crate::node::NodeName;
-use crate::route::{Origin, Route, RouteTable};
+use crate::route::{Order, RouteTable};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -34,9 +35,6 @@ pub(super) struct Arguments {
     #[command(flatten)]
     admin: AdminArguments,
 }
-
-/// So many relays are asked for at once.
-const PAGE: usize = 1000;
 
 pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
     let daemon = match Running::ask(&arguments.admin) {
@@ -57,8 +55,7 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
     };
     let diff = daemon.against(loaded.table);
     if arguments.json {
-        serde_json::to_writer(&mut *console.out, &diff)?;
-        writeln!(console.out)?;
+        console.json(&diff)?;
     } else {
         write_text(&diff, console)?;
     }
@@ -125,38 +122,23 @@ impl Running {
         })
     }
 
-    /// What would change if the files held this table: the edits at run time stay over it as they would in a reload.
-    fn against(self, mut new: RouteTable) -> DiffView {
-        for hidden in &self.removed {
-            if new.get(&hidden.spec.pattern).is_some_and(|route| RouteSpec::of(route) == hidden.spec) {
-                drop(new.remove(&hidden.spec.pattern));
-            }
-        }
-        let is_edit = |route: &&RouteView| matches!(route.source, SourceView::Edit { .. });
-        for edit in self.routes.iter().filter(is_edit) {
-            if let Some(route) = route_of(edit) {
-                // One that the files have now is replaced by theirs.
-                drop(new.add(route));
-            }
-        }
+    /// What would change if the files held this table: the edits at run time are laid over it as in a reload.
+    fn against(self, files: RouteTable) -> DiffView {
+        let read = |spec: &RouteSpec, at| read_edit(spec, at, None, &mut Problems::default());
+        let new = self.edits().apply(files, read).table;
         let mut diff = DiffView::default();
         let mut gone: HashMap<&str, (usize, &RouteView)> =
             self.routes.iter().enumerate().map(|(at, route)| (route.spec.pattern.as_str(), (at, route))).collect();
-        // The weight of the last route that stayed, and where it stands now: among equal weights the order counts.
-        let mut last = (0, 0);
+        let mut order = Order::default();
         for route in new.iter() {
             let after = RouteView::of(route);
-            match gone.remove(after.spec.pattern.as_str()) {
-                None => diff.added.push(after),
-                Some((at, before)) => {
-                    let is_moved = before.spec.weight == last.0 && at < last.1;
-                    if before.spec.weight == after.spec.weight && !is_moved {
-                        last = (before.spec.weight, at);
-                    }
-                    if before.spec != after.spec || is_moved {
-                        diff.changed.push(ChangedRoute { before: before.clone(), after });
-                    }
-                }
+            let Some((at, before)) = gone.remove(after.spec.pattern.as_str()) else {
+                diff.added.push(after);
+                continue;
+            };
+            let is_moved = order.is_moved((before.spec.weight, at), after.spec.weight);
+            if before.spec != after.spec || is_moved {
+                diff.changed.push(ChangedRoute { before: before.clone(), after });
             }
         }
         diff.removed =
@@ -164,13 +146,19 @@ impl Running {
         diff.relays = self.relays.into_iter().filter_map(|relay| stranded(relay, &new)).collect();
         diff
     }
-}
 
-/// A route that was added at run time, as the daemon would read it.
-fn route_of(edit: &RouteView) -> Option<Route> {
-    let spec = serde_json::to_value(&edit.spec).ok()?;
-    let origin = Origin::Edit { at: SystemTime::now() };
-    config::read_spec(Path::new("edit"), &spec, origin, None, &mut Problems::default())
+    /// The edits that the daemon has in force.
+    fn edits(&self) -> Layer {
+        let removed = self.removed.iter().map(|route| Record::Remove(Edit::new(route.spec.clone(), UNIX_EPOCH)));
+        let added = self.routes.iter().filter_map(|route| match &route.source {
+            SourceView::File { .. } => None,
+            SourceView::Edit { edit } => {
+                let at = humantime::parse_rfc3339(edit).unwrap_or(UNIX_EPOCH);
+                Some(Record::Add(Edit::new(route.spec.clone(), at)))
+            }
+        });
+        Layer::of(removed.chain(added))
+    }
 }
 
 /// A relay whose route would be gone, and what its node would get instead.

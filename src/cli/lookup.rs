@@ -126,8 +126,7 @@ fn answer(
     let found = !routes.is_empty();
     let answer = LookupView { node: node.as_str().to_owned(), routes, removed, more: false };
     if json {
-        serde_json::to_writer(&mut *console.out, &answer)?;
-        writeln!(console.out)?;
+        console.json(&answer)?;
     } else {
         writeln!(console.out, "{}", visible(node.as_str()))?;
         if answer.routes.is_empty() {

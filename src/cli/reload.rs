@@ -29,8 +29,7 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
         Ok(change) => {
             show(&change.warnings, console)?;
             if arguments.json {
-                serde_json::to_writer(&mut *console.out, &change)?;
-                writeln!(console.out)?;
+                console.json(&change)?;
             } else {
                 let ChangeView { generation, routes, added, removed, changed, .. } = change;
                 let routes = plural(routes, "route");

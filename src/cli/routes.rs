@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf, absolute};
 use clap::{Args, Subcommand};
 
 use super::Exit;
-use super::admin::{Admin, AdminArguments, Failure, escaped, show};
+use super::admin::{Admin, AdminArguments, Failure, PAGE, show};
 use super::console::Console;
 use super::view::write_routes;
+use crate::admin::location;
 use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, RouteView, TableView, TlsPolicySpec, TlsSpec};
 use crate::config::{plural, visible};
 
@@ -103,9 +104,6 @@ struct Remove {
     admin: AdminArguments,
 }
 
-/// So many routes are asked for at once.
-const PAGE: usize = 1000;
-
 pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
     match &arguments.command {
         Command::List(list) => self::list(list, console),
@@ -128,8 +126,7 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
         };
         if list.json {
             for route in &page {
-                serde_json::to_writer(&mut *console.out, route)?;
-                writeln!(console.out)?;
+                console.json(route)?;
             }
         } else {
             write_routes(&page, console.out)?;
@@ -169,7 +166,7 @@ impl Iterator for Pages {
 
     fn next(&mut self) -> Option<Self::Item> {
         let after = self.after.take()?;
-        let after = if after.is_empty() { after } else { format!("&after={}", escaped(&after)) };
+        let after = if after.is_empty() { after } else { format!("&after={after}") };
         let page = self.admin.get::<RoutePage>(&format!("/v1/routes?limit={PAGE}&removed={}{after}", self.removed));
         Some(page.map(|page| {
             self.after = page.next;
@@ -186,8 +183,7 @@ fn add(add: &Add, console: &mut Console<'_>) -> io::Result<Exit> {
         Ok(added) => {
             show(&added.warnings, console)?;
             if add.json {
-                serde_json::to_writer(&mut *console.out, &added.route)?;
-                writeln!(console.out)?;
+                console.json(&added.route)?;
             } else {
                 write_routes(&[added.route], console.out)?;
             }
@@ -225,13 +221,12 @@ impl Add {
 }
 
 fn remove(remove: &Remove, console: &mut Console<'_>) -> io::Result<Exit> {
-    let path = format!("/v1/routes/{}", escaped(&remove.pattern));
+    let path = location(&remove.pattern);
     match Admin::new(&remove.admin).and_then(|admin| admin.delete::<ChangeView>(&path)) {
         Err(failure) => failure.tell(console),
         Ok(change) => {
             if remove.json {
-                serde_json::to_writer(&mut *console.out, &change)?;
-                writeln!(console.out)?;
+                console.json(&change)?;
             } else {
                 let pattern = visible(&remove.pattern);
                 let ChangeView { generation, routes, .. } = change;

@@ -9,7 +9,6 @@ use super::{EditError, Edits};
 use crate::admin::view::{ProblemView, RouteSpec};
 use crate::config::{self, Problems};
 use crate::control::Refusal;
-use crate::dial::Trusts;
 use crate::plan::Snapshot;
 use crate::route::{Origin, Route, Row};
 
@@ -30,9 +29,7 @@ pub fn add(old: &Snapshot, edits: &mut Edits, json: &Value) -> Result<Edited, Re
     let (mut problems, what) = (Problems::default(), "request".as_ref());
     // Most routes have no TLS, and a table may have many policies.
     let mut trusts = json.get("tls").map(|_| old.trusts.extended());
-    let mut opening = Trusts::new(None);
-    let opened = trusts.as_mut().unwrap_or(&mut opening);
-    let route = config::read_spec(what, json, Origin::Edit { at }, Some(opened), &mut problems);
+    let route = config::read_spec(what, json, Origin::Edit { at }, trusts.as_mut(), &mut problems);
     if let Some(route) = &route {
         config::lint_edit(route, None, &mut problems);
     }

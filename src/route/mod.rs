@@ -1,6 +1,7 @@
 //! Routes and the table of them.
 
 mod lint;
+mod order;
 mod pattern;
 mod table;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use lint::{Finding, findings, oddities};
+pub use order::Order;
 pub use pattern::{Anchor, BadPattern, Needle, Pattern};
 pub use table::{Entry, NoRoute, Rank, RouteTable, Row, Taken, Unknown};
 

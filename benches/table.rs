@@ -64,7 +64,7 @@ fn route(mix: &Mix, number: u32) -> Route {
         weight: 100,
         upstreams: vec![Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 4370 }].into(),
         tls: None,
-        connect_timeout: None,
+        settings: None,
         is_final: false,
         name: None,
         description: None,

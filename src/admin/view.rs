@@ -284,7 +284,7 @@ impl RouteSpec {
             weight: route.weight,
             host: route.upstreams.iter().map(ToString::to_string).collect(),
             tls: route.tls.as_deref().map_or(TlsSpec::Switch(false), TlsSpec::of),
-            connect_timeout: route.connect_timeout.map(|time| humantime::format_duration(time).to_string()),
+            connect_timeout: route.settings().connect_timeout.map(|time| humantime::format_duration(time).to_string()),
             is_final: route.is_final,
             name: route.name.as_deref().map(str::to_owned),
             description: route.description.as_deref().map(str::to_owned),

@@ -132,9 +132,9 @@ fn check_addresses(root: &Section<'_>, sockets: Vec<Spanned<PathBuf>>, forwards:
 fn dial(root: &Section<'_>) -> DialConfig {
     let default = DialConfig::default();
     let Some(section) = root.section("dial", &DIAL_KEYS) else { return default };
-    section.race_after();
     DialConfig {
         connect_timeout: section.duration("connect_timeout", &DIALING).unwrap_or(default.connect_timeout),
+        race_after: section.timeout("race_after", &DIALING, default.race_after),
         establish: section.duration("establish", &DIALING).unwrap_or(default.establish),
     }
 }

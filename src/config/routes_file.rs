@@ -16,7 +16,7 @@ use super::section::{Keys, Section};
 use super::source::{Part, Source};
 use super::tls::{Policies, Written};
 use super::upstream::upstreams;
-use crate::route::{Origin, Pattern, Route};
+use crate::route::{Origin, Pattern, Route, Settings};
 
 pub(super) const KEYS: Keys = Keys { heading: "", known: &["route", "allow_empty"], later: &["proxy_route"] };
 
@@ -99,8 +99,7 @@ pub(super) fn route(
     let tls = policies.read(section, called, written);
     let upstreams = upstreams(section);
     let weight = section.integer("weight", i64::MIN..=i64::MAX).unwrap_or(100);
-    let connect_timeout = section.duration("connect_timeout", &DIALING);
-    section.race_after();
+    let settings = settings(section);
     let is_final = section.boolean("final").unwrap_or(false);
     let description = section.string("description").map(|text| (*text.get_ref()).into());
 
@@ -108,8 +107,18 @@ pub(super) fn route(
     let source = section.document().source();
     let origin = Origin::File { file: Arc::clone(source.path()), line: source.line_number(span.start) };
     let (pattern, upstreams, name) = (pattern?, upstreams?, name.map(Into::into));
-    let route = Route { pattern, weight, upstreams, tls, connect_timeout, is_final, name, description, origin };
+    let route = Route { pattern, weight, upstreams, tls, settings, is_final, name, description, origin };
     Some((route, source.in_file(&span)))
+}
+
+/// What the route says of dialing and relaying; nothing, if it says nothing.
+fn settings(section: &Section<'_>) -> Option<Box<Settings>> {
+    let settings = Settings {
+        connect_timeout: section.duration("connect_timeout", &DIALING),
+        race_after: section.own_timeout("race_after", &DIALING),
+        ..Settings::DEFAULT
+    };
+    (settings != Settings::DEFAULT).then(|| Box::new(settings))
 }
 
 fn pattern(section: &Section<'_>, text: &Spanned<&str>) -> Option<Pattern> {

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::Document;
 use super::problem::Problem;
+use crate::route::Timeout;
 
 /// The keys of a kind of table.
 pub(super) struct Keys {
@@ -198,11 +199,11 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// `race_after`, of which only `"never"` is built.
-    pub(super) fn race_after(&self) {
-        if self.string("race_after").is_some_and(|text| *text.get_ref() != "never") {
-            let problem = Problem::error("`race_after` is not supported yet, except \"never\"");
-            self.report(self.key_span("race_after"), problem.help("write \"never\", or remove the key"));
+    /// A length of time, or `"never"`; `None` when it is not written.
+    pub(super) fn own_timeout(&self, key: &str, range: &RangeInclusive<Duration>) -> Option<Timeout> {
+        match self.value(key)? {
+            value if value.get_ref().as_str() == Some("never") => Some(Timeout::Never),
+            _ => self.as_duration(key, range, ", or \"never\"").map(Timeout::After),
         }
     }
 

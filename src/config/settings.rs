@@ -101,13 +101,19 @@ impl fmt::Display for ForwardAddress {
 pub struct DialConfig {
     /// TCP and TLS of one attempt.
     pub connect_timeout: Duration,
+    /// How long an attempt may be without an answer before the next candidate is started beside it; `None`: for ever.
+    pub race_after: Option<Duration>,
     /// The whole request.
     pub establish: Duration,
 }
 
 impl Default for DialConfig {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(3), establish: Duration::from_secs(5) }
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            race_after: Some(Duration::from_millis(1500)),
+            establish: Duration::from_secs(5),
+        }
     }
 }
 

@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Kind, check_text};
-    use crate::route::{Host, Identity, Pattern, TlsPolicy, Upstream};
+    use crate::route::{Host, Identity, Pattern, Settings, TlsPolicy, Upstream};
 
     fn edit() -> Origin {
         Origin::Edit { at: SystemTime::UNIX_EPOCH }
@@ -248,15 +248,18 @@ mod tests {
         let tls = option::of(prop_oneof![Just(Arc::new(TlsPolicy::default())), tls]);
         let pattern = prop_oneof![r"[\^]?(\\Q)?[a-z@.' é\]-]{0,9}", r#"["\\]{2}'*"#]
             .prop_filter_map("no pattern", |text| Pattern::parse(&text).ok());
-        let timeout = option::of((1_000_000..3_600_000_000_000u64).prop_map(Duration::from_nanos));
+        let timeout = (1_000_000..3_600_000_000_000u64).prop_map(Duration::from_nanos);
+        let settings = option::of(
+            timeout.prop_map(|timeout| Box::new(Settings { connect_timeout: Some(timeout), ..Settings::DEFAULT })),
+        );
         let texts = (option::of("[^\\pC]{1,9}"), option::of("(?s).{0,20}"));
-        (pattern, any::<i64>(), upstreams, tls, timeout, any::<bool>(), texts).prop_map(
-            |(pattern, weight, upstreams, tls, connect_timeout, is_final, (name, description))| Route {
+        (pattern, any::<i64>(), upstreams, tls, settings, any::<bool>(), texts).prop_map(
+            |(pattern, weight, upstreams, tls, settings, is_final, (name, description))| Route {
                 pattern,
                 weight,
                 upstreams: upstreams.into(),
                 tls,
-                connect_timeout,
+                settings,
                 is_final,
                 name: name.map(Into::into),
                 description: description.map(Into::into),

@@ -62,7 +62,7 @@ async fn try_candidate(
     deadline: Deadline,
     failed: &mut Vec<Attempt>,
 ) -> Option<(Stream, SocketAddr)> {
-    let timeout = candidate.route.connect_timeout.unwrap_or(dial.connect_timeout);
+    let timeout = candidate.route.settings().connect_timeout.unwrap_or(dial.connect_timeout);
     let mut record = |address: String, failure: Failure| {
         let Failure { stage, error, started } = failure;
         debug!(route = %candidate.route.pattern, %address, stage = stage.as_str(), %error, "attempt failed");

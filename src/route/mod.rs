@@ -3,17 +3,19 @@
 mod lint;
 mod order;
 mod pattern;
+mod settings;
 mod table;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 pub use lint::{Finding, findings, oddities};
 pub use order::Order;
 pub use pattern::{Anchor, BadPattern, Needle, Pattern};
+pub use settings::{Settings, Source, Timeout};
 pub use table::{Entry, NoRoute, Rank, RouteTable, Row, Taken, Unknown};
 
 /// One entry of the table: a pattern, a weight, and how to reach the nodes that match.
@@ -27,8 +29,8 @@ pub struct Route {
     pub upstreams: Box<[Upstream]>,
     /// TLS to the upstream; `None` is plain TCP.
     pub tls: Option<Arc<TlsPolicy>>,
-    /// How long TCP and TLS of one attempt may take; `None` is the daemon's default.
-    pub connect_timeout: Option<Duration>,
+    /// How it is dialed and its relays are kept, if it says anything of that: most routes do not, and cost a pointer.
+    pub settings: Option<Box<Settings>>,
     /// No discovery after the static steps.
     pub is_final: bool,
     /// A short name for people, logs and commands.
@@ -40,14 +42,19 @@ pub struct Route {
 }
 
 impl Route {
+    /// How it is dialed and its relays are kept.
+    pub fn settings(&self) -> &Settings {
+        self.settings.as_deref().unwrap_or(&Settings::DEFAULT)
+    }
+
     /// Whether both say the same, wherever they are written.
     pub fn means_the_same(&self, other: &Self) -> bool {
-        let Self { pattern, weight, upstreams, tls, connect_timeout, is_final, name, description, origin: _ } = self;
+        let Self { pattern, weight, upstreams, tls, settings, is_final, name, description, origin: _ } = self;
         *pattern == other.pattern
             && *weight == other.weight
             && *upstreams == other.upstreams
             && *tls == other.tls
-            && *connect_timeout == other.connect_timeout
+            && *settings == other.settings
             && *is_final == other.is_final
             && *name == other.name
             && *description == other.description
@@ -183,7 +190,7 @@ pub(crate) mod testing {
             weight,
             upstreams: [Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 1 }].into(),
             tls: None,
-            connect_timeout: None,
+            settings: None,
             is_final: false,
             name: None,
             description: None,

@@ -21,6 +21,7 @@ use crate::plan::Snapshot;
 use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
 use crate::systemd;
+use crate::workers::Workers;
 
 /// What every request shares.
 #[derive(Debug)]
@@ -135,7 +136,8 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     }
     descriptors::raise();
 
-    let mut doors = Doors::default();
+    let workers = Workers::start().map_err(|error| StartError::System("cannot start the threads that serve", error))?;
+    let mut doors = Doors::new(workers);
     let (control, asks) = Control::new();
     let prepared = prepare(&doors, &loaded.config, control, &mut inherited).map_err(StartError::Bind)?;
     for unused in inherited.left() {
@@ -168,8 +170,8 @@ fn prepare(
 ) -> Result<Vec<Prepared>, Vec<BindError>> {
     let path = socket_path(config, inherited);
     let admin = admin_path(config, &path, inherited);
-    let socket = Doors::prepare_socket(path, &config.socket.access, inherited).map_err(|error| vec![error])?;
-    let admin = Doors::prepare_admin(admin, &config.admin.access, control, inherited).map_err(|error| vec![error])?;
+    let socket = doors.prepare_socket(path, &config.socket.access, inherited).map_err(|error| vec![error])?;
+    let admin = doors.prepare_admin(admin, &config.admin.access, control, inherited).map_err(|error| vec![error])?;
     let mut prepared = doors.prepare_forwards(&config.forwards, inherited)?;
     prepared.extend([socket, admin]);
     Ok(prepared)

@@ -30,6 +30,8 @@ pub mod relay;
 // How it ended: the only map from errors to status, label and log line.
 pub mod close;
 
+// The threads that serve, each with a runtime of its own.
+pub mod workers;
 // Composes: load, bind, tell systemd, serve, reload, drain.
 pub mod daemon;
 // What may be written in the files, and what is meant.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::dial::{self, Attempt, DialError, Stage};
+use crate::listen::Peer;
 use crate::node::NodeName;
+use crate::relay::Registered;
 use crate::request::BadHead;
 use crate::route::{Route, Row};
 
@@ -159,6 +161,8 @@ pub fn log_refusal(node: Option<&NodeName>, refused: &Refused, took: Duration) {
 /// What a relay keeps of its request: its own route, and nothing of the table.
 #[derive(Debug)]
 pub struct Facts {
+    /// Who asked.
+    pub client: Peer,
     /// The node that was asked for.
     pub node: NodeName,
     /// The route that led to it.
@@ -170,9 +174,9 @@ pub struct Facts {
 }
 
 /// Writes the line of a relay that has ended.
-pub fn log_relay(facts: &Facts, closed: &Closed) {
-    let Facts { node, route, address, attempts } = facts;
-    let Closed { up, down, open_for, end } = closed;
+pub fn log_relay(closed: &Closed) {
+    let Closed { relay, up, down, open_for, end } = closed;
+    let Facts { client: _, node, route, address, attempts } = relay.facts();
     // As text and not by `Display`: a client chooses its name, which must not look like further fields.
     let (node, route) = (node.as_str(), route.pattern.as_str());
     let (ms, by) = (millis(*open_for), end.who());
@@ -193,6 +197,8 @@ fn millis(took: Duration) -> u64 {
 /// How a relay ended.
 #[derive(Debug)]
 pub struct Closed {
+    /// What is known of it.
+    pub relay: Arc<Registered>,
     /// Bytes from the client to the upstream.
     pub up: u64,
     /// Bytes from the upstream to the client.
@@ -237,6 +243,8 @@ pub enum End {
     IdleTimeout,
     /// A drain came to its end.
     Drained,
+    /// An operator closed it.
+    Closed,
 }
 
 impl End {
@@ -260,7 +268,7 @@ impl End {
                 Side::Client => "client",
                 Side::Upstream => "upstream",
             },
-            Self::HalfCloseTimeout(_) | Self::IdleTimeout | Self::Drained => "portolan",
+            Self::HalfCloseTimeout(_) | Self::IdleTimeout | Self::Drained | Self::Closed => "portolan",
         }
     }
 
@@ -273,6 +281,7 @@ impl End {
             Self::HalfCloseTimeout(_) => "half_close_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::Drained => "drained",
+            Self::Closed => "closed",
         }
     }
 }

@@ -186,6 +186,7 @@ async fn drain(daemon: &Daemon, mut reloader: Reloader, mut end: End) {
     reloader.shut_doors();
     let in_order = daemon.drain.in_order(timeout, end.asked()).await;
     let relays = daemon.admission.open();
+    daemon.relays.cut_all();
     daemon.drain.cut().await;
     if in_order || relays == 0 {
         info!("ended");

@@ -1,6 +1,5 @@
 //! One request, from accepted client to closed relay: the page to read first.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,27 +11,26 @@ use crate::deadline::Deadline;
 use crate::dial::{self, Dialed};
 use crate::listen::Client;
 use crate::plan::Plan;
-use crate::relay::Relay;
+use crate::relay::{Registered, Relay};
 use crate::stream::Stream;
 
 /// Serves one client, and writes the one line that the log has of it.
 pub async fn serve(daemon: Arc<Daemon>, client: Box<Client>) {
     // In a box: what connecting needs is given back before the relay, which may stay for weeks.
-    let Some((client, Connected { facts, upstream, tail, admitted })) = Box::pin(answer(&daemon, client)).await else {
-        return;
-    };
-    let facts = daemon.relays.enter(facts);
-    let relay = Relay::between(client, upstream, tail).timeouts(daemon.relay_timeouts());
-    let closed = relay.until_closed(pin!(daemon.drain.cut_off())).await;
+    let Some((relay, registered, admitted)) = Box::pin(open(daemon, client)).await else { return };
+    let closed = relay.until_closed(registered).await;
     drop(admitted);
-    close::log_relay(&facts, &closed);
+    close::log_relay(&closed);
 }
 
-/// Connects a client, or tells it and the log why not.
-async fn answer(daemon: &Daemon, mut client: Box<Client>) -> Option<(Stream, Connected)> {
+/// Connects a client and enters its relay, or tells it and the log why not.
+async fn open(daemon: Arc<Daemon>, mut client: Box<Client>) -> Option<(Relay, Arc<Registered>, Admitted)> {
     let started = Instant::now();
-    match connect(daemon, &mut client).await {
-        Ok(connected) => Some((client.into_stream(), connected)),
+    match connect(&daemon, &mut client).await {
+        Ok(Connected { facts, upstream, tail, admitted }) => {
+            let relay = Relay::between(client.into_stream(), upstream, tail).timeouts(daemon.relay_timeouts());
+            Some((relay, daemon.relays.enter(facts), admitted))
+        }
         Err(refused) => {
             close::log_refusal(client.node(), &refused, started.elapsed());
             client.refuse(&refused).await;
@@ -58,7 +56,7 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refu
 
     client.establish(&dialed, deadline).await?; // no failover after this line
     let Dialed { stream, route, address, failed } = dialed;
-    let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1 };
+    let facts = Facts { client: client.peer(), node: request.node, route, address, attempts: failed.len() + 1 };
     Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
 }
 

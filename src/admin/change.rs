@@ -7,33 +7,19 @@ use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_TYPE;
 use serde_json::Value;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::info;
 
 use super::problem::Error;
 use super::view::{AddedView, ChangeView, RouteView};
 use crate::control::Control;
+use crate::listen::Peer;
 
 /// The most bytes that a route may have as JSON.
 const MAX_BODY: usize = 64 * 1024;
 
 /// How long they may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Who is at the other end of a connection (SO_PEERCRED), as far as the system tells.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer {
-    uid: Option<u32>,
-    pid: Option<i32>,
-}
-
-impl Peer {
-    pub(super) fn of(stream: &UnixStream) -> Self {
-        let credentials = stream.peer_cred().ok();
-        Self { uid: credentials.map(|peer| peer.uid()), pid: credentials.and_then(|peer| peer.pid()) }
-    }
-}
 
 /// Reads the body of a request to add a route.
 pub(super) async fn read_route(headers: &HeaderMap, body: Incoming) -> Result<Value, Error> {
@@ -60,22 +46,22 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
-pub(super) async fn add(control: &Control, peer: Peer, route: Value) -> Result<AddedView, Error> {
+pub(super) async fn add(control: &Control, peer: &Peer, route: Value) -> Result<AddedView, Error> {
     let (row, change) = control.add(route).await?;
     let route = row.pattern.as_str();
-    info!(route, generation = change.generation, uid = peer.uid, pid = peer.pid, "route added");
+    info!(route, generation = change.generation, uid = peer.uid(), pid = peer.pid(), "route added");
     let ChangeView { generation, warnings, .. } = change;
     Ok(AddedView { route: RouteView::of(&row), generation, warnings })
 }
 
-pub(super) async fn remove(control: &Control, peer: Peer, pattern: String) -> Result<ChangeView, Error> {
+pub(super) async fn remove(control: &Control, peer: &Peer, pattern: String) -> Result<ChangeView, Error> {
     let change = control.remove(pattern.clone()).await?;
-    info!(route = pattern, generation = change.generation, uid = peer.uid, pid = peer.pid, "route removed");
+    info!(route = pattern, generation = change.generation, uid = peer.uid(), pid = peer.pid(), "route removed");
     Ok(change)
 }
 
-pub(super) async fn reload(control: &Control, peer: Peer, strict: bool) -> Result<ChangeView, Error> {
+pub(super) async fn reload(control: &Control, peer: &Peer, strict: bool) -> Result<ChangeView, Error> {
     let change = control.reload(strict).await?;
-    info!(strict, generation = change.generation, uid = peer.uid, pid = peer.pid, "reload was asked for");
+    info!(strict, generation = change.generation, uid = peer.uid(), pid = peer.pid(), "reload was asked for");
     Ok(change)
 }

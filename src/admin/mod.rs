@@ -28,9 +28,9 @@ use tokio::net::UnixStream;
 use crate::admit::HeadSlot;
 use crate::control::Control;
 use crate::daemon::Daemon;
+use crate::listen::Peer;
 use crate::stream::Stream;
 use call::Call;
-use change::Peer;
 use problem::Error;
 
 /// How long a head may take, and how long a connection may be idle before it.
@@ -53,10 +53,10 @@ type Answer = Response<Full<Bytes>>;
 
 /// Serves one connection; it keeps its place at the door to its end.
 pub(crate) async fn serve(daemon: Arc<Daemon>, control: Control, stream: UnixStream, _place: Option<HeadSlot>) {
-    let peer = Peer::of(&stream);
+    let peer = Peer::of_unix(&stream);
     let service = service_fn(|request| {
         Box::pin(async {
-            let answer = answer(&daemon, &control, peer, request).await.unwrap_or_else(|error| error.answer());
+            let answer = answer(&daemon, &control, &peer, request).await.unwrap_or_else(|error| error.answer());
             Ok::<_, Infallible>(answer)
         })
     });
@@ -88,7 +88,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, control: Control, stream: UnixStr
 async fn answer(
     daemon: &Arc<Daemon>,
     control: &Control,
-    peer: Peer,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Answer, Error> {
     let (head, body) = request.into_parts();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{timeout, timeout_at};
 
-use super::Door;
+use super::{Door, Peer};
 use crate::admit::HeadSlot;
 use crate::close::Refused;
 use crate::deadline::Deadline;
@@ -47,6 +47,11 @@ impl Client {
     /// The node that it asks for, once that is known.
     pub fn node(&self) -> Option<&NodeName> {
         self.node.as_ref()
+    }
+
+    /// Who it is.
+    pub fn peer(&self) -> Peer {
+        Peer::of(&self.stream)
     }
 
     /// Reads its head; at a forward there is none, and the door says what is asked for.

@@ -3,6 +3,7 @@
 mod client;
 mod doors;
 mod inherited;
+mod peer;
 mod unix;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use tracing::warn;
 pub use client::Client;
 pub use doors::{Doors, Prepared, admin_path, socket_path};
 pub use inherited::Inherited;
+pub use peer::Peer;
 
 use crate::admin;
 use crate::admit::HeadSlot;

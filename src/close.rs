@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::dial::{self, Attempt, DialError, Stage};
+use crate::dial::{self, Attempt, DialError, Slot, Stage};
 use crate::node::NodeName;
 use crate::request::BadHead;
 use crate::route::{Route, Row};
@@ -88,11 +88,12 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
     // The deadline was over before the first attempt.
     let Some(last) = attempts.last() else { return (504, "connection_timeout", 4) };
     match (&last.error, last.stage) {
+        (DialError::Full(_), _) => (503, "connection_limit_reached", 1),
         (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),
         (DialError::Refused, _) => (502, "connection_refused", 5),
         (DialError::Unreachable(_), _) => (502, "destination_ip_unroutable", 3),
         (DialError::TimedOut, Stage::Dns) => (504, "dns_timeout", 4),
-        (DialError::TimedOut, Stage::Tcp | Stage::Tls) => (504, "connection_timeout", 4),
+        (DialError::TimedOut, Stage::Limit | Stage::Tcp | Stage::Tls) => (504, "connection_timeout", 4),
         (DialError::Terminated, _) => (502, "connection_terminated", 1),
         (DialError::Certificate(_), _) => (502, "tls_certificate_error", 1),
         (DialError::Alert(_), _) => (502, "tls_alert_received", 1),
@@ -167,11 +168,13 @@ pub struct Facts {
     pub address: SocketAddr,
     /// How many attempts it took, the last one included.
     pub attempts: usize,
+    /// Its place among the route's relays, if the route bounds them.
+    pub slot: Option<Arc<Slot>>,
 }
 
 /// Writes the line of a relay that has ended.
 pub fn log_relay(facts: &Facts, closed: &Closed) {
-    let Facts { node, route, address, attempts } = facts;
+    let Facts { node, route, address, attempts, slot: _ } = facts;
     let Closed { up, down, open_for, end } = closed;
     // As text and not by `Display`: a client chooses its name, which must not look like further fields.
     let (node, route) = (node.as_str(), route.pattern.as_str());
@@ -300,6 +303,7 @@ pub(crate) mod tests {
             (Refused::Draining, 503, "draining", "connection_limit_reached", 1),
             (Refused::ClientGone, 499, "client_gone", "http_request_error", 1),
             (Refused::AllFailed(vec![]), 504, "all_failed", "connection_timeout", 4),
+            (failed(Stage::Limit, DialError::Full(5)), 503, "all_failed", "connection_limit_reached", 1),
             (failed(Stage::Dns, DialError::NameNotFound), 502, "all_failed", "dns_error", 1),
             (failed(Stage::Dns, DialError::NameLookup(text())), 502, "all_failed", "dns_error", 1),
             (failed(Stage::Dns, DialError::TimedOut), 504, "all_failed", "dns_timeout", 4),

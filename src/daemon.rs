@@ -11,6 +11,7 @@ use crate::admit::Admission;
 use crate::config::{Config, DialConfig, Problems};
 use crate::control::Control;
 use crate::descriptors;
+use crate::dial::Slots;
 use crate::drain::Drain;
 use crate::edits::{Edits, state_folder};
 use crate::journal::{Damage, JournalError};
@@ -20,6 +21,7 @@ use crate::log::Log;
 use crate::plan::Snapshot;
 use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
+use crate::route::{Route, Timeout};
 use crate::systemd;
 
 /// What every request shares.
@@ -32,6 +34,8 @@ pub struct Daemon {
     pub admission: Admission,
     /// The relays that are open.
     pub relays: Arc<Register>,
+    /// What the routes that bound it have open.
+    pub slots: Arc<Slots>,
     /// How far the daemon is on its way out.
     pub drain: Drain,
 }
@@ -61,6 +65,7 @@ impl Daemon {
             refused: ArcSwapOption::empty(),
             admission,
             relays: Arc::default(),
+            slots: Arc::default(),
             drain,
         }
     }
@@ -90,10 +95,11 @@ impl Daemon {
         self.config.load().dial.clone()
     }
 
-    /// How long a relay may be silent.
-    pub fn relay_timeouts(&self) -> Timeouts {
+    /// How long a relay of this route may be silent.
+    pub fn relay_timeouts(&self, route: &Route) -> Timeouts {
         let config = self.config.load();
-        Timeouts { half_close: config.limits.half_close_timeout, idle: config.limits.idle_timeout }
+        let idle = route.settings().idle_timeout.map_or(config.limits.idle_timeout, Timeout::duration);
+        Timeouts { half_close: config.limits.half_close_timeout, idle }
     }
 
     /// Swaps in a table and returns the one that was in force; its caller frees it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::FileCount;
-use crate::dial::{Trust, Trusts};
+use crate::dial::{DialError, Ends, Slot, Slots, Trust, Trusts, Turn, header, of_probe};
 use crate::node::NodeName;
 use crate::route::{Rank, Route, RouteTable, Row, Upstream};
 
@@ -44,6 +44,10 @@ pub struct Plan {
     current: Option<(Arc<Row<Route>>, usize)>,
     /// Behind which of the table's entries the search goes on.
     after: Option<Rank>,
+    /// The request's turn at the route in hand.
+    turn: Option<Arc<Turn>>,
+    client: Option<Ends>,
+    slots: Arc<Slots>,
 }
 
 /// A route and one of its upstreams, chosen for this request and not yet tried.
@@ -55,17 +59,43 @@ pub struct Candidate {
     pub upstream: Upstream,
     /// What the route's TLS trusts, if it has TLS.
     pub trust: Option<Arc<Trust>>,
+    /// What the upstream hears before anything else, if the route has `proxy_protocol`.
+    pub preface: Option<Arc<[u8]>>,
+    /// The request's turn at the route, if the route bounds its relays.
+    pub turn: Option<Arc<Turn>>,
 }
 
 impl Plan {
     /// A plan that has not searched yet.
     pub fn new(snapshot: Arc<Snapshot>, node: NodeName) -> Self {
-        Self { snapshot, node, current: None, after: None }
+        Self { snapshot, node, current: None, after: None, turn: None, client: None, slots: Arc::default() }
+    }
+
+    /// The client comes from there, where that can be told.
+    pub fn on_behalf_of(self, client: Option<Ends>) -> Self {
+        Self { client, ..self }
+    }
+
+    /// Routes that bound their relays have these open.
+    pub fn within(self, slots: &Arc<Slots>) -> Self {
+        Self { slots: Arc::clone(slots), ..self }
     }
 
     /// Whether nothing has matched so far; after the last candidate: whether nothing matched anywhere.
     pub fn is_unmatched(&self) -> bool {
         self.current.is_none()
+    }
+}
+
+impl Candidate {
+    /// The request's slot among the route's relays; `None` if they are not bounded, an error if all are taken.
+    pub fn slot(&self) -> Result<Option<Arc<Slot>>, DialError> {
+        self.turn.as_ref().map(|turn| turn.slot()).transpose()
+    }
+
+    /// The same for a try of our own that no client asks for: the upstream is told so, and it takes no slot.
+    pub fn as_probe(self) -> Self {
+        Self { preface: self.preface.map(|_| of_probe().into()), turn: None, ..self }
     }
 }
 
@@ -79,10 +109,14 @@ impl Iterator for Plan {
             {
                 *next += 1;
                 let trust = route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy)).cloned();
-                return Some(Candidate { route: Arc::clone(route), upstream: upstream.clone(), trust });
+                let preface = || header(self.client, &self.node).into();
+                let preface = route.settings().proxy_protocol.then(preface);
+                let (route, turn) = (Arc::clone(route), self.turn.clone());
+                return Some(Candidate { upstream: upstream.clone(), route, trust, preface, turn });
             }
             let route = self.snapshot.table.find(&self.node, self.after)?;
             self.after = Some(route.rank());
+            self.turn = Turn::at(route, &self.slots);
             self.current = Some((Arc::clone(route), 0));
         }
     }

@@ -22,7 +22,7 @@ pub async fn serve(daemon: Arc<Daemon>, client: Box<Client>) {
         return;
     };
     let facts = daemon.relays.enter(facts);
-    let relay = Relay::between(client, upstream, tail).timeouts(daemon.relay_timeouts());
+    let relay = Relay::between(client, upstream, tail).timeouts(daemon.relay_timeouts(&facts.route));
     let closed = relay.until_closed(pin!(daemon.drain.cut_off())).await;
     drop(admitted);
     close::log_relay(&facts, &closed);
@@ -53,12 +53,13 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refu
 
     let deadline = deadline.at_most(started, request.deadline);
     let plan = Plan::new(daemon.snapshot(), request.node.clone()); // holds one snapshot of the table
+    let plan = plan.on_behalf_of(client.ends()).within(&daemon.slots);
     let dialing = Box::pin(dial::first(plan, &dial, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
     client.establish(&dialed, deadline).await?; // no failover after this line
-    let Dialed { stream, route, address, failed } = dialed;
-    let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1 };
+    let Dialed { stream, route, address, failed, slot } = dialed;
+    let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1, slot };
     Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
 }
 

@@ -2,6 +2,9 @@
 
 mod attempt;
 mod names;
+mod options;
+mod proxy_protocol;
+mod slots;
 mod tcp;
 mod tls;
 #[cfg(test)]
@@ -16,7 +19,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 pub use attempt::{Attempt, DialError, Stage};
-pub(crate) use tcp::keepalive;
+pub(crate) use options::keepalive;
+pub use proxy_protocol::Ends;
+pub(crate) use proxy_protocol::{header, of_probe};
+pub use slots::{Slot, Slots, Turn};
 pub(crate) use tls::of_relay;
 pub use tls::{Opened, Trust, TrustError, Trusts};
 
@@ -38,6 +44,8 @@ pub struct Dialed {
     pub address: SocketAddr,
     /// The attempts that failed before it.
     pub failed: Vec<Attempt>,
+    /// Its place among the route's relays, if the route bounds them.
+    pub slot: Option<Arc<Slot>>,
 }
 
 /// Tries the candidates of a plan one after the other until one is up or the deadline is over.
@@ -48,8 +56,8 @@ pub async fn first(mut plan: Plan, dial: &DialConfig, deadline: Deadline) -> Res
         if deadline.is_past() {
             break;
         }
-        if let Some((stream, address)) = try_candidate(&candidate, dial, deadline, &mut failed).await {
-            return Ok(Dialed { stream, route: candidate.route, address, failed });
+        if let Some((stream, address, slot)) = try_candidate(&candidate, dial, deadline, &mut failed).await {
+            return Ok(Dialed { stream, route: candidate.route, address, failed, slot });
         }
     }
     if plan.is_unmatched() { Err(Refused::NoRoute) } else { Err(Refused::AllFailed(failed)) }
@@ -61,7 +69,7 @@ async fn try_candidate(
     dial: &DialConfig,
     deadline: Deadline,
     failed: &mut Vec<Attempt>,
-) -> Option<(Stream, SocketAddr)> {
+) -> Option<(Stream, SocketAddr, Option<Arc<Slot>>)> {
     let timeout = candidate.route.settings().connect_timeout.unwrap_or(dial.connect_timeout);
     let mut record = |address: String, failure: Failure| {
         let Failure { stage, error, started } = failure;
@@ -71,6 +79,13 @@ async fn try_candidate(
     };
 
     let started = Instant::now();
+    let slot = match candidate.slot() {
+        Ok(slot) => slot,
+        Err(error) => {
+            record(candidate.upstream.to_string(), Failure { stage: Stage::Limit, error, started });
+            return None;
+        }
+    };
     let addresses = match within(timeout_at(deadline.step(timeout), lookup(&candidate.upstream)).await) {
         Ok(addresses) => addresses,
         Err(error) => {
@@ -83,7 +98,7 @@ async fn try_candidate(
             break;
         }
         match attempt(candidate, address, timeout, deadline).await {
-            Ok(stream) => return Some((stream, address)),
+            Ok(stream) => return Some((stream, address, slot)),
             Err(failure) => record(address.to_string(), failure),
         }
     }
@@ -108,7 +123,11 @@ async fn attempt(
     let until = deadline.step(timeout);
     let failed_at = |stage| move |error| Failure { stage, error, started };
 
-    let tcp = within(timeout_at(until, tcp::connect(address)).await).map_err(failed_at(Stage::Tcp))?;
+    let tcp = within(
+        timeout_at(until, tcp::connect_and_say(address, candidate.route.settings(), candidate.preface.as_deref()))
+            .await,
+    )
+    .map_err(failed_at(Stage::Tcp))?;
     let Some(policy) = &candidate.route.tls else { return Ok(Stream::Tcp(tcp)) };
     // Every policy of a table is opened before the table is in force.
     let trust = candidate.trust.as_ref().ok_or(DialError::Tls("its files were never opened".into()));

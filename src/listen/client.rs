@@ -12,7 +12,7 @@ use super::Door;
 use crate::admit::HeadSlot;
 use crate::close::Refused;
 use crate::deadline::Deadline;
-use crate::dial::Dialed;
+use crate::dial::{Dialed, Ends};
 use crate::drain::Drain;
 use crate::node::NodeName;
 use crate::request::{BadHead, ConnectRequest, Form, HeadReader, Step, established, refused};
@@ -47,6 +47,12 @@ impl Client {
     /// The node that it asks for, once that is known.
     pub fn node(&self) -> Option<&NodeName> {
         self.node.as_ref()
+    }
+
+    /// The ends of its connection, if it has addresses: a client of a Unix socket has none.
+    pub fn ends(&self) -> Option<Ends> {
+        let Stream::Tcp(tcp) = &self.stream else { return None };
+        Some(Ends { client: tcp.peer_addr().ok()?, forward: tcp.local_addr().ok()? })
     }
 
     /// Reads its head; at a forward there is none, and the door says what is asked for.

@@ -70,7 +70,7 @@ mod tests {
     fn a_relay_is_there_until_it_is_dropped() {
         let facts = |node: &str| {
             let (node, route) = (NodeName::parse(node).unwrap(), testing::row(testing::route("", 1)));
-            Facts { node, route, address: ([127, 0, 0, 1], 1).into(), attempts: 1 }
+            Facts { node, route, address: ([127, 0, 0, 1], 1).into(), attempts: 1, slot: None }
         };
         let register = Arc::<Register>::default();
         let [a, b, c] = ["a", "b", "c"].map(|node| register.enter(facts(node)));

@@ -11,7 +11,6 @@ use crate::admit::Admission;
 use crate::config::{Config, DialConfig, Problems};
 use crate::control::Control;
 use crate::descriptors;
-use crate::dial::Slots;
 use crate::drain::Drain;
 use crate::edits::{Edits, state_folder};
 use crate::journal::{Damage, JournalError};
@@ -34,8 +33,6 @@ pub struct Daemon {
     pub admission: Admission,
     /// The relays that are open.
     pub relays: Arc<Register>,
-    /// What the routes that bound it have open.
-    pub slots: Arc<Slots>,
     /// How far the daemon is on its way out.
     pub drain: Drain,
 }
@@ -65,7 +62,6 @@ impl Daemon {
             refused: ArcSwapOption::empty(),
             admission,
             relays: Arc::default(),
-            slots: Arc::default(),
             drain,
         }
     }

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub files: Vec<FileCount>,
     /// What the files of the routes' TLS policies held when the table was built.
     pub trusts: Arc<Trusts>,
+    /// What the routes that bound it have open: the same in every snapshot of a daemon.
+    pub slots: Arc<Slots>,
 }
 
 impl Snapshot {
@@ -31,6 +33,7 @@ impl Snapshot {
             removed: self.removed.clone(),
             files: self.files.clone(),
             trusts: Arc::clone(&self.trusts),
+            slots: Arc::clone(&self.slots),
         }
     }
 }
@@ -40,14 +43,14 @@ impl Snapshot {
 pub struct Plan {
     snapshot: Arc<Snapshot>,
     node: NodeName,
+    /// Where the client comes from, where that can be told.
+    client: Option<Ends>,
     /// The route in hand and the next of its upstreams.
     current: Option<(Arc<Row<Route>>, usize)>,
     /// Behind which of the table's entries the search goes on.
     after: Option<Rank>,
     /// The request's turn at the route in hand.
     turn: Option<Arc<Turn>>,
-    client: Option<Ends>,
-    slots: Arc<Slots>,
 }
 
 /// A route and one of its upstreams, chosen for this request and not yet tried.
@@ -67,18 +70,8 @@ pub struct Candidate {
 
 impl Plan {
     /// A plan that has not searched yet.
-    pub fn new(snapshot: Arc<Snapshot>, node: NodeName) -> Self {
-        Self { snapshot, node, current: None, after: None, turn: None, client: None, slots: Arc::default() }
-    }
-
-    /// The client comes from there, where that can be told.
-    pub fn on_behalf_of(self, client: Option<Ends>) -> Self {
-        Self { client, ..self }
-    }
-
-    /// Routes that bound their relays have these open.
-    pub fn within(self, slots: &Arc<Slots>) -> Self {
-        Self { slots: Arc::clone(slots), ..self }
+    pub fn new(snapshot: Arc<Snapshot>, node: NodeName, client: Option<Ends>) -> Self {
+        Self { snapshot, node, client, current: None, after: None, turn: None }
     }
 
     /// Whether nothing has matched so far; after the last candidate: whether nothing matched anywhere.
@@ -116,7 +109,7 @@ impl Iterator for Plan {
             }
             let route = self.snapshot.table.find(&self.node, self.after)?;
             self.after = Some(route.rank());
-            self.turn = Turn::at(route, &self.slots);
+            self.turn = Turn::at(route, &self.snapshot.slots);
             self.current = Some((Arc::clone(route), 0));
         }
     }

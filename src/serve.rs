@@ -52,8 +52,7 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refu
     let admitted = admitted?; // ... and refused only here, in the form that the client speaks
 
     let deadline = deadline.at_most(started, request.deadline);
-    let plan = Plan::new(daemon.snapshot(), request.node.clone()); // holds one snapshot of the table
-    let plan = plan.on_behalf_of(client.ends()).within(&daemon.slots);
+    let plan = Plan::new(daemon.snapshot(), request.node.clone(), client.ends()); // holds one snapshot of the table
     let dialing = Box::pin(dial::first(plan, &dial, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 

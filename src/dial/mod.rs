@@ -123,11 +123,12 @@ async fn attempt(
     let until = deadline.step(timeout);
     let failed_at = |stage| move |error| Failure { stage, error, started };
 
-    let tcp = within(
-        timeout_at(until, tcp::connect_and_say(address, candidate.route.settings(), candidate.preface.as_deref()))
-            .await,
-    )
-    .map_err(failed_at(Stage::Tcp))?;
+    let connecting = tcp::connect(address, candidate.route.settings());
+    let mut tcp = within(timeout_at(until, connecting).await).map_err(failed_at(Stage::Tcp))?;
+    if let Some(preface) = &candidate.preface {
+        let introducing = tcp::introduce(&mut tcp, preface);
+        within(timeout_at(until, introducing).await).map_err(failed_at(Stage::Tcp))?;
+    }
     let Some(policy) = &candidate.route.tls else { return Ok(Stream::Tcp(tcp)) };
     // Every policy of a table is opened before the table is in force.
     let trust = candidate.trust.as_ref().ok_or(DialError::Tls("its files were never opened".into()));
@@ -172,9 +173,10 @@ mod tests {
             removed: RouteTable::new(),
             files: Vec::new(),
             trusts: Arc::new(Trusts::new(None)),
+            slots: Arc::default(),
         });
         let outcome = async |node| {
-            let plan = Plan::new(Arc::clone(&snapshot), NodeName::parse(node).unwrap());
+            let plan = Plan::new(Arc::clone(&snapshot), NodeName::parse(node).unwrap(), None);
             let over = Deadline::after(Duration::ZERO);
             first(plan, &DialConfig::default(), over).await.unwrap_err().outcome()
         };

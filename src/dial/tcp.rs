@@ -22,17 +22,9 @@ pub(super) async fn connect(address: SocketAddr, settings: &Settings) -> Result<
     Ok(stream)
 }
 
-/// Connects, and says what the upstream is to hear before anything else.
-pub(super) async fn connect_and_say(
-    address: SocketAddr,
-    settings: &Settings,
-    preface: Option<&[u8]>,
-) -> Result<TcpStream, DialError> {
-    let mut stream = connect(address, settings).await?;
-    if let Some(preface) = preface {
-        stream.write_all(preface).await.map_err(|error| DialError::from_connect(&error))?;
-    }
-    Ok(stream)
+/// Says what the upstream is to hear before anything else.
+pub(super) async fn introduce(stream: &mut TcpStream, preface: &[u8]) -> Result<(), DialError> {
+    stream.write_all(preface).await.map_err(|error| DialError::from_connect(&error))
 }
 
 /// Whether the kernel took the very port that is dialed for our own end. To a port of this machine where nobody listens

@@ -1,6 +1,6 @@
 //! TCP to one address, with the options of a connection that lives long.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -35,6 +35,12 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, DialError>
     Ok(stream)
 }
 
+/// Whether this machine has a way to an address: what connecting a UDP socket asks the kernel, without a packet.
+pub(super) fn has_way(address: SocketAddr) -> bool {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
+}
+
 /// Whether the kernel took the very port that is dialed for our own end. To a port of this machine where nobody listens
 /// it then connects the socket to itself, which echoes, and keeps the node that should be there from its port.
 fn is_to_itself(stream: &TcpStream) -> bool {
@@ -54,8 +60,6 @@ pub(crate) fn keepalive() -> TcpKeepalive {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[tokio::test]

@@ -93,10 +93,12 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
         (DialError::Refused, _) => (502, "connection_refused", 5),
         (DialError::Unreachable(_), _) => (502, "destination_ip_unroutable", 3),
         (DialError::TimedOut, Stage::Dns) => (504, "dns_timeout", 4),
-        (DialError::TimedOut, Stage::Limit | Stage::Tcp | Stage::Tls) => (504, "connection_timeout", 4),
+        (DialError::TimedOut, Stage::Limit | Stage::Tcp | Stage::Tls) | (DialError::Overtaken(_), _) => {
+            (504, "connection_timeout", 4)
+        }
         (DialError::Terminated, _) => (502, "connection_terminated", 1),
         (DialError::Certificate(_), _) => (502, "tls_certificate_error", 1),
-        (DialError::Alert(_), _) => (502, "tls_alert_received", 1),
+        (DialError::Alert(_) | DialError::Credential(_), _) => (502, "tls_alert_received", 1),
         (DialError::Tls(_), _) => (502, "tls_protocol_error", 1),
         // RFC 9209 keeps `destination_unavailable` for a next hop that is believed to be down. This is our own lack,
         // "unrelated to the origin", and mostly a passing one (descriptors, memory), hence 503 and not 500.

@@ -11,7 +11,6 @@ use crate::daemon::Daemon;
 use crate::deadline::Deadline;
 use crate::dial::{self, Dialed};
 use crate::listen::Client;
-use crate::plan::Plan;
 use crate::relay::Relay;
 use crate::stream::Stream;
 
@@ -44,16 +43,15 @@ async fn answer(daemon: &Daemon, mut client: Box<Client>) -> Option<(Stream, Con
 /// From the head to the answer: what a request goes through before its client is told that it is connected.
 async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refused> {
     let started = Instant::now();
-    let dial = daemon.dial_settings();
-    let deadline = Deadline::after(dial.establish);
+    let deadline = Deadline::after(daemon.establish_timeout());
 
     let admitted = daemon.admission.admit(); // reserved before anything is read ...
     let request = client.read_request(deadline, &daemon.drain).await?;
     let admitted = admitted?; // ... and refused only here, in the form that the client speaks
 
     let deadline = deadline.at_most(started, request.deadline);
-    let plan = Plan::new(daemon.snapshot(), request.node.clone(), client.ends()); // holds one snapshot of the table
-    let dialing = Box::pin(dial::first(plan, &dial, deadline)); // lets it go; keeps every attempt for answer and log
+    let plan = daemon.plan(request.node.clone(), client.ends()); // holds one snapshot of the table
+    let dialing = Box::pin(dial::first(plan, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
     client.establish(&dialed, deadline).await?; // no failover after this line

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::dial::{self, Attempt, DialError, Stage};
+use crate::dial::{self, Attempt, DialError, Slot, Stage};
 use crate::listen::Peer;
 use crate::node::NodeName;
 use crate::relay::Registered;
@@ -90,14 +90,17 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
     // The deadline was over before the first attempt.
     let Some(last) = attempts.last() else { return (504, "connection_timeout", 4) };
     match (&last.error, last.stage) {
+        (DialError::Full(_), _) => (503, "connection_limit_reached", 1),
         (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),
         (DialError::Refused, _) => (502, "connection_refused", 5),
         (DialError::Unreachable(_), _) => (502, "destination_ip_unroutable", 3),
         (DialError::TimedOut, Stage::Dns) => (504, "dns_timeout", 4),
-        (DialError::TimedOut, Stage::Tcp | Stage::Tls) => (504, "connection_timeout", 4),
+        (DialError::TimedOut, Stage::Limit | Stage::Tcp | Stage::Tls) | (DialError::Overtaken(_), _) => {
+            (504, "connection_timeout", 4)
+        }
         (DialError::Terminated, _) => (502, "connection_terminated", 1),
         (DialError::Certificate(_), _) => (502, "tls_certificate_error", 1),
-        (DialError::Alert(_), _) => (502, "tls_alert_received", 1),
+        (DialError::Alert(_) | DialError::Credential(_), _) => (502, "tls_alert_received", 1),
         (DialError::Tls(_), _) => (502, "tls_protocol_error", 1),
         // RFC 9209 keeps `destination_unavailable` for a next hop that is believed to be down. This is our own lack,
         // "unrelated to the origin", and mostly a passing one (descriptors, memory), hence 503 and not 500.
@@ -171,12 +174,14 @@ pub struct Facts {
     pub address: SocketAddr,
     /// How many attempts it took, the last one included.
     pub attempts: usize,
+    /// Its place among the route's relays, if the route bounds them.
+    pub slot: Option<Arc<Slot>>,
 }
 
 /// Writes the line of a relay that has ended.
 pub fn log_relay(closed: &Closed) {
     let Closed { relay, up, down, open_for, end } = closed;
-    let Facts { client: _, node, route, address, attempts } = relay.facts();
+    let Facts { client: _, node, route, address, attempts, slot: _ } = relay.facts();
     // As text and not by `Display`: a client chooses its name, which must not look like further fields.
     let (node, route) = (node.as_str(), route.pattern.as_str());
     let (ms, by) = (millis(*open_for), end.who());
@@ -309,6 +314,7 @@ pub(crate) mod tests {
             (Refused::Draining, 503, "draining", "connection_limit_reached", 1),
             (Refused::ClientGone, 499, "client_gone", "http_request_error", 1),
             (Refused::AllFailed(vec![]), 504, "all_failed", "connection_timeout", 4),
+            (failed(Stage::Limit, DialError::Full(5)), 503, "all_failed", "connection_limit_reached", 1),
             (failed(Stage::Dns, DialError::NameNotFound), 502, "all_failed", "dns_error", 1),
             (failed(Stage::Dns, DialError::NameLookup(text())), 502, "all_failed", "dns_error", 1),
             (failed(Stage::Dns, DialError::TimedOut), 504, "all_failed", "dns_timeout", 4),

@@ -2,24 +2,28 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::admit::Admission;
-use crate::config::{Config, DialConfig, Problems};
+use crate::config::{Config, Problems};
 use crate::control::Control;
 use crate::descriptors;
+use crate::dial::{Ends, Upstreams};
 use crate::drain::Drain;
 use crate::edits::{Edits, state_folder};
 use crate::journal::{Damage, JournalError};
 use crate::listen::{BindError, Doors, Inherited, Prepared, admin_path, socket_path};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
-use crate::plan::Snapshot;
+use crate::node::NodeName;
+use crate::plan::{Plan, Snapshot};
 use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
+use crate::route::{Route, Timeout};
 use crate::systemd;
 use crate::workers::Workers;
 
@@ -31,6 +35,8 @@ pub struct Daemon {
     refused: ArcSwapOption<String>,
     /// Who may come in.
     pub admission: Admission,
+    /// What is known of the upstreams; a reload leaves it alone.
+    pub upstreams: Arc<Upstreams>,
     /// The relays that are open.
     pub relays: Arc<Register>,
     /// How far the daemon is on its way out.
@@ -61,6 +67,7 @@ impl Daemon {
             config: ArcSwap::from_pointee(config),
             refused: ArcSwapOption::empty(),
             admission,
+            upstreams: Arc::new(Upstreams::new(drain.clone())),
             relays: Arc::default(),
             drain,
         }
@@ -86,15 +93,22 @@ impl Daemon {
         self.refused.store(why.map(Arc::new));
     }
 
-    /// How to dial.
-    pub fn dial_settings(&self) -> DialConfig {
-        self.config.load().dial.clone()
+    /// How long a request may take until its client is told that it is connected.
+    pub fn establish_timeout(&self) -> Duration {
+        self.config.load().dial.establish
     }
 
-    /// How long a relay may be silent.
-    pub fn relay_timeouts(&self) -> Timeouts {
+    /// The candidates for a node, by the table in force.
+    pub fn plan(&self, node: NodeName, client: Option<Ends>) -> Plan {
+        let (upstreams, dial) = (Arc::clone(&self.upstreams), self.config.load().dial.clone());
+        Plan::new(self.snapshot(), upstreams, dial, node, client)
+    }
+
+    /// How long a relay of this route may be silent.
+    pub fn relay_timeouts(&self, route: &Route) -> Timeouts {
         let config = self.config.load();
-        Timeouts { half_close: config.limits.half_close_timeout, idle: config.limits.idle_timeout }
+        let idle = route.settings().idle_timeout.map_or(config.limits.idle_timeout, Timeout::duration);
+        Timeouts { half_close: config.limits.half_close_timeout, idle }
     }
 
     /// Swaps in a table and returns the one that was in force; its caller frees it.

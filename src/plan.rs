@@ -1,11 +1,13 @@
 //! A snapshot of the table and a node name make candidates, lazily and in the order in which they are tried.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::FileCount;
-use crate::dial::{Trust, Trusts};
+use crate::config::{DialConfig, FileCount};
+use crate::dial::{DialError, Ends, Health, Slot, Slots, Trust, Trusts, Turn, Upstreams, header};
 use crate::node::NodeName;
-use crate::route::{Rank, Route, RouteTable, Row, Upstream};
+use crate::route::{Rank, Route, RouteTable, Row, Timeout, Upstream};
 
 /// What a request sees of the configuration: one table, whole, however often it is swapped meanwhile.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Snapshot {
     pub files: Vec<FileCount>,
     /// What the files of the routes' TLS policies held when the table was built.
     pub trusts: Arc<Trusts>,
+    /// What the routes that bound it have open: the same in every snapshot of a daemon.
+    pub slots: Arc<Slots>,
 }
 
 impl Snapshot {
@@ -31,19 +35,31 @@ impl Snapshot {
             removed: self.removed.clone(),
             files: self.files.clone(),
             trusts: Arc::clone(&self.trusts),
+            slots: Arc::clone(&self.slots),
         }
     }
 }
 
 /// The candidates for one node. It holds the snapshot, and is dropped when the dial ends.
+///
+/// Upstreams that are ejected come behind the others, in their order. It searches no further than it is asked: with a
+/// healthy upstream before them, the other routes that match are not looked at.
 #[derive(Debug)]
 pub struct Plan {
     snapshot: Arc<Snapshot>,
+    upstreams: Arc<Upstreams>,
+    dial: DialConfig,
     node: NodeName,
+    /// Where the client comes from, where that can be told.
+    client: Option<Ends>,
     /// The route in hand and the next of its upstreams.
     current: Option<(Arc<Row<Route>>, usize)>,
+    /// The request's turn at that route.
+    turn: Option<Arc<Turn>>,
     /// Behind which of the table's entries the search goes on.
     after: Option<Rank>,
+    /// The ejected ones that were met, in their order.
+    behind: VecDeque<Candidate>,
 }
 
 /// A route and one of its upstreams, chosen for this request and not yet tried.
@@ -51,21 +67,97 @@ pub struct Plan {
 pub struct Candidate {
     /// The route.
     pub route: Arc<Row<Route>>,
-    /// Where it leads.
-    pub upstream: Upstream,
+    /// Where it leads, and what is known of that.
+    pub health: Arc<Health>,
     /// What the route's TLS trusts, if it has TLS.
     pub trust: Option<Arc<Trust>>,
+    /// What the upstream hears before anything else, if the route has `proxy_protocol`.
+    pub preface: Option<Arc<[u8]>>,
+    /// The request's turn at the route, if the route bounds its relays.
+    pub turn: Option<Arc<Turn>>,
+    /// How long an attempt may take: name lookup, TCP and TLS of all its addresses.
+    pub connect_timeout: Duration,
+    /// How long it may be without an answer before the next candidate is started beside it; `None`: for ever.
+    pub race_after: Option<Duration>,
+    /// Whether it stands behind others because it was ejected.
+    pub is_ejected: bool,
+}
+
+impl Candidate {
+    /// Where it leads.
+    pub fn upstream(&self) -> &Upstream {
+        self.health.upstream()
+    }
+
+    /// The request's slot among the route's relays; `None` if they are not bounded, an error if all are taken.
+    pub fn slot(&self) -> Result<Option<Arc<Slot>>, DialError> {
+        self.turn.as_ref().map(|turn| turn.slot()).transpose()
+    }
 }
 
 impl Plan {
     /// A plan that has not searched yet.
-    pub fn new(snapshot: Arc<Snapshot>, node: NodeName) -> Self {
-        Self { snapshot, node, current: None, after: None }
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        upstreams: Arc<Upstreams>,
+        dial: DialConfig,
+        node: NodeName,
+        client: Option<Ends>,
+    ) -> Self {
+        Self {
+            snapshot,
+            upstreams,
+            dial,
+            node,
+            client,
+            current: None,
+            turn: None,
+            after: None,
+            behind: VecDeque::new(),
+        }
     }
 
     /// Whether nothing has matched so far; after the last candidate: whether nothing matched anywhere.
     pub fn is_unmatched(&self) -> bool {
         self.current.is_none()
+    }
+
+    /// What is known of the upstreams.
+    pub(crate) fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
+    }
+
+    /// The next in the order of the table, ejected or not.
+    fn next_of_table(&mut self) -> Option<Candidate> {
+        loop {
+            if let Some((route, next)) = &mut self.current {
+                let (route, index) = (Arc::clone(route), *next);
+                *next += 1;
+                if let Some(upstream) = route.upstreams.get(index) {
+                    return Some(self.candidate(&route, upstream));
+                }
+            }
+            let route = self.snapshot.table.find(&self.node, self.after)?;
+            self.after = Some(route.rank());
+            self.turn = Turn::at(route, &self.snapshot.slots);
+            self.current = Some((Arc::clone(route), 0));
+        }
+    }
+
+    fn candidate(&self, route: &Arc<Row<Route>>, upstream: &Upstream) -> Candidate {
+        let settings = route.settings();
+        let health = self.upstreams.meet(upstream, route.tls.as_ref());
+        let preface = || header(self.client, &self.node).into();
+        Candidate {
+            route: Arc::clone(route),
+            trust: route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy)).cloned(),
+            preface: settings.proxy_protocol.then(preface),
+            turn: self.turn.clone(),
+            connect_timeout: settings.connect_timeout.unwrap_or(self.dial.connect_timeout),
+            race_after: settings.race_after.map_or(self.dial.race_after, Timeout::duration),
+            is_ejected: health.is_ejected(),
+            health,
+        }
     }
 }
 
@@ -73,17 +165,13 @@ impl Iterator for Plan {
     type Item = Candidate;
 
     fn next(&mut self) -> Option<Candidate> {
-        loop {
-            if let Some((route, next)) = &mut self.current
-                && let Some(upstream) = route.upstreams.get(*next)
-            {
-                *next += 1;
-                let trust = route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy)).cloned();
-                return Some(Candidate { route: Arc::clone(route), upstream: upstream.clone(), trust });
+        while let Some(candidate) = self.next_of_table() {
+            if !candidate.is_ejected {
+                return Some(candidate);
             }
-            let route = self.snapshot.table.find(&self.node, self.after)?;
-            self.after = Some(route.rank());
-            self.current = Some((Arc::clone(route), 0));
+            candidate.health.wanted(&candidate);
+            self.behind.push_back(candidate);
         }
+        self.behind.pop_front()
     }
 }

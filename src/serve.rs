@@ -10,7 +10,6 @@ use crate::daemon::Daemon;
 use crate::deadline::Deadline;
 use crate::dial::{self, Dialed};
 use crate::listen::Client;
-use crate::plan::Plan;
 use crate::relay::{Registered, Relay};
 use crate::stream::Stream;
 
@@ -28,7 +27,8 @@ async fn open(daemon: Arc<Daemon>, mut client: Box<Client>) -> Option<(Relay, Ar
     let started = Instant::now();
     match connect(&daemon, &mut client).await {
         Ok(Connected { facts, upstream, tail, admitted }) => {
-            let relay = Relay::between(client.into_stream(), upstream, tail).timeouts(daemon.relay_timeouts());
+            let relay =
+                Relay::between(client.into_stream(), upstream, tail).timeouts(daemon.relay_timeouts(&facts.route));
             Some((relay, daemon.relays.enter(facts), admitted))
         }
         Err(refused) => {
@@ -42,21 +42,20 @@ async fn open(daemon: Arc<Daemon>, mut client: Box<Client>) -> Option<(Relay, Ar
 /// From the head to the answer: what a request goes through before its client is told that it is connected.
 async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refused> {
     let started = Instant::now();
-    let dial = daemon.dial_settings();
-    let deadline = Deadline::after(dial.establish);
+    let deadline = Deadline::after(daemon.establish_timeout());
 
     let admitted = daemon.admission.admit(); // reserved before anything is read ...
     let request = client.read_request(deadline, &daemon.drain).await?;
     let admitted = admitted?; // ... and refused only here, in the form that the client speaks
 
     let deadline = deadline.at_most(started, request.deadline);
-    let plan = Plan::new(daemon.snapshot(), request.node.clone()); // holds one snapshot of the table
-    let dialing = Box::pin(dial::first(plan, &dial, deadline)); // lets it go; keeps every attempt for answer and log
+    let plan = daemon.plan(request.node.clone(), client.ends()); // holds one snapshot of the table
+    let dialing = Box::pin(dial::first(plan, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
     client.establish(&dialed, deadline).await?; // no failover after this line
-    let Dialed { stream, route, address, failed } = dialed;
-    let facts = Facts { client: client.peer(), node: request.node, route, address, attempts: failed.len() + 1 };
+    let Dialed { stream, route, address, failed, slot } = dialed;
+    let facts = Facts { client: client.peer(), node: request.node, route, address, attempts: failed.len() + 1, slot };
     Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
 }
 

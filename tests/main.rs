@@ -35,6 +35,7 @@ mod relay;
 mod reload;
 mod renewal;
 mod request;
+mod route_keys;
 mod service;
 mod start;
 mod tls;

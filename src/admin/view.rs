@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Place, Problem, visible};
-use crate::route::{Origin, Route, TlsPolicy};
+use crate::route::{Origin, Route, Timeout, TlsPolicy};
 
 /// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute.
 /// What this says, a routes file says in the same words.
@@ -27,6 +27,24 @@ pub struct RouteSpec {
     /// A duration such as `1500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<String>,
+    /// A duration, or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub race_after: Option<String>,
+    /// An address or an interface to dial from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// `v2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<String>,
+    /// The most requests and relays that are open at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_relays: Option<usize>,
+    /// A duration, or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// A duration, or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<String>,
     /// When it matches, the static routes are all that is tried.
     #[serde(default, rename = "final", skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
@@ -79,7 +97,7 @@ pub struct RouteView {
     #[serde(flatten)]
     pub spec: RouteSpec,
     /// Where it comes from.
-    pub source: SourceView,
+    pub origin: OriginView,
 }
 
 /// A route that was added: `POST /v1/routes`.
@@ -97,7 +115,7 @@ pub struct AddedView {
 /// Where a route comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum SourceView {
+pub enum OriginView {
     /// A routes file.
     File {
         /// The file, as the configuration names it.
@@ -279,12 +297,20 @@ pub struct ProblemView {
 impl RouteSpec {
     /// What a route says.
     pub fn of(route: &Route) -> Self {
+        let settings = route.settings();
+        let timeout = |timeout: Option<Timeout>| timeout.map(|timeout| timeout.to_string());
         Self {
             pattern: route.pattern.as_str().to_owned(),
             weight: route.weight,
             host: route.upstreams.iter().map(ToString::to_string).collect(),
             tls: route.tls.as_deref().map_or(TlsSpec::Switch(false), TlsSpec::of),
-            connect_timeout: route.settings().connect_timeout.map(|time| humantime::format_duration(time).to_string()),
+            connect_timeout: timeout(settings.connect_timeout.map(Timeout::After)),
+            race_after: timeout(settings.race_after),
+            source: settings.source.as_ref().map(ToString::to_string),
+            proxy_protocol: settings.proxy_protocol.then(|| "v2".to_owned()),
+            max_relays: settings.max_relays,
+            idle_timeout: timeout(settings.idle_timeout),
+            keepalive: timeout(settings.keepalive),
             is_final: route.is_final,
             name: route.name.as_deref().map(str::to_owned),
             description: route.description.as_deref().map(str::to_owned),
@@ -323,11 +349,11 @@ impl Default for TlsSpec {
 impl RouteView {
     /// A route and where it comes from.
     pub fn of(route: &Route) -> Self {
-        let source = match &route.origin {
-            Origin::File { file, line } => SourceView::File { file: file.to_string_lossy().into_owned(), line: *line },
-            Origin::Edit { at } => SourceView::Edit { edit: humantime::format_rfc3339_seconds(*at).to_string() },
+        let origin = match &route.origin {
+            Origin::File { file, line } => OriginView::File { file: file.to_string_lossy().into_owned(), line: *line },
+            Origin::Edit { at } => OriginView::Edit { edit: humantime::format_rfc3339_seconds(*at).to_string() },
         };
-        Self { spec: RouteSpec::of(route), source }
+        Self { spec: RouteSpec::of(route), origin }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use crate::admin::view::{RouteView, SourceView, TlsSpec};
+use crate::admin::view::{OriginView, RouteView, TlsSpec};
 use crate::config::visible;
 
-/// Writes routes in columns: weight, pattern, hosts, what is special, source and name.
+/// Writes routes in columns: weight, pattern, hosts, what is special, origin and name.
 pub(super) fn write_routes(routes: &[RouteView], out: &mut dyn Write) -> io::Result<()> {
     let rows: Vec<_> = routes.iter().map(|route| cells(route).map(|cell| visible(&cell).into_owned())).collect();
     let mut widths = [0; 6];
@@ -27,16 +27,16 @@ fn cells(route: &RouteView) -> [String; 6] {
     let spec = &route.spec;
     let marks = [(spec.tls != TlsSpec::Switch(false), "tls"), (spec.is_final, "final")];
     let marks: Vec<&str> = marks.iter().filter(|mark| mark.0).map(|mark| mark.1).collect();
-    let source = match &route.source {
-        SourceView::File { file, line } => format!("{file}:{line}"),
-        SourceView::Edit { edit } => format!("edit of {edit}"),
+    let origin = match &route.origin {
+        OriginView::File { file, line } => format!("{file}:{line}"),
+        OriginView::Edit { edit } => format!("edit of {edit}"),
     };
     [
         spec.weight.to_string(),
         spec.pattern.clone(),
         spec.host.join(", "),
         marks.join(", "),
-        source,
+        origin,
         spec.name.clone().unwrap_or_default(),
     ]
 }

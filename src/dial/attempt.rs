@@ -26,6 +26,8 @@ pub struct Attempt {
 /// The steps of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Finding room among the route's relays.
+    Limit,
     /// Looking up the upstream's host name.
     Dns,
     /// Connecting.
@@ -38,6 +40,7 @@ impl Stage {
     /// The stage's label, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Limit => "limit",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
@@ -45,7 +48,7 @@ impl Stage {
     }
 }
 
-/// Why an attempt failed; every one of them lets the next candidate be tried.
+/// Why an attempt failed; every one of them lets the next candidate be tried, and most of them eject the upstream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
     /// The name service knows no such host.
@@ -60,9 +63,12 @@ pub enum DialError {
     /// No way there.
     #[error("{0}")]
     Unreachable(&'static str),
-    /// No answer within the attempt's timeout or the request's deadline.
+    /// Not up within the attempt's timeout or the request's deadline.
     #[error("timed out")]
     TimedOut,
+    /// Another candidate was up before this one, which stands before it in the plan, had answered within so long.
+    #[error("no answer for {} ms; overtaken", .0.as_millis())]
+    Overtaken(Duration),
     /// The peer reset or ended the connection before it was up.
     #[error("connection closed by the peer")]
     Terminated,
@@ -72,10 +78,16 @@ pub enum DialError {
     /// The peer ended the TLS handshake with an alert.
     #[error("the peer sent the TLS alert {0}")]
     Alert(String),
+    /// It ended the TLS handshake with an alert that is about our certificate, or the lack of one.
+    #[error("the peer sent the TLS alert {0}")]
+    Credential(String),
     /// The TLS handshake failed otherwise.
     #[error("TLS handshake failed: {0}")]
     Tls(String),
-    /// This machine could not make the connection: descriptors, memory, permissions.
+    /// The route has as many requests and relays open as it may; nothing was dialed, and no upstream has failed.
+    #[error("as many relays are open as its max_relays allows ({0})")]
+    Full(usize),
+    /// This machine could not make the connection: descriptors, memory, permissions, a source that is not there.
     #[error("this machine cannot connect: {0}")]
     Local(String),
 }
@@ -100,17 +112,10 @@ impl DialError {
         }
     }
 
-    /// Sorts the error of a name lookup. getaddrinfo's codes do not reach us, its texts do; glibc translates them only
-    /// for a program that calls setlocale.
-    pub(super) fn from_lookup(error: &io::Error) -> Self {
-        let text = error.to_string();
-        if ["Name or service not known", "No address associated with hostname"]
-            .iter()
-            .any(|known| text.ends_with(known))
-        {
-            return Self::NameNotFound;
-        }
-        Self::NameLookup(text.trim_start_matches("failed to lookup address information: ").to_owned())
+    /// Whether it is a reason to put the upstream behind others. What this machine lacks is not, nor that a credential
+    /// of ours is refused: the upstream is there.
+    pub fn ejects(&self) -> bool {
+        !matches!(self, Self::Full(_) | Self::Local(_) | Self::Credential(_))
     }
 }
 
@@ -128,16 +133,5 @@ mod tests {
         assert_eq!(sorted(Errno::ADDRNOTAVAIL).to_string(), no_port);
         assert_eq!(sorted(Errno::TIMEDOUT), DialError::TimedOut);
         assert_eq!(sorted(Errno::MFILE).to_string(), "this machine cannot connect: Too many open files (os error 24)");
-    }
-
-    #[test]
-    fn the_errors_of_a_name_lookup_are_sorted() {
-        let sorted = |text: &str| {
-            let error = io::Error::other(format!("failed to lookup address information: {text}"));
-            DialError::from_lookup(&error)
-        };
-        assert_eq!(sorted("Name or service not known"), DialError::NameNotFound);
-        let error = sorted("Temporary failure in name resolution");
-        assert_eq!(error.to_string(), "name lookup failed: Temporary failure in name resolution");
     }
 }

@@ -1,57 +1,119 @@
-//! Name lookups: each holds a thread, for as long as the name service likes.
+//! Name lookups: each holds threads, for as long as the name service likes.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::IpAddr;
+use std::sync::Arc;
 
+use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+
+use super::DialError;
+
+/// The addresses of one family.
+pub(super) type Found = Result<Vec<IpAddr>, DialError>;
 
 /// Half of the threads that the runtime has for what blocks: a reload finds one, whatever the name service does.
 static SLOTS: Semaphore = Semaphore::const_new(256);
 
-/// The addresses of a host, in the order of the name service. Dropping the future does not end the lookup.
-pub(super) async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let host = host.to_owned();
-    in_slot(&SLOTS, move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
+/// Two questions, each on a thread of its own.
+pub(super) struct Lookups<A, B> {
+    /// The IPv6 addresses of a name.
+    pub(super) v6: A,
+    /// Its IPv4 addresses.
+    pub(super) v4: B,
+}
+
+/// Asks for the addresses of a host, of both families at once; each in the order of the name service. Dropping the
+/// futures does not end the lookups.
+pub(super) async fn addresses(
+    host: &str,
+) -> Lookups<impl Future<Output = Found> + Send + 'static, impl Future<Output = Found> + Send + 'static> {
+    let (v6, v4): (Arc<str>, Arc<str>) = {
+        let host: Arc<str> = host.into();
+        (Arc::clone(&host), host)
+    };
+    in_slots(&SLOTS, move || of_family(&v6, AddrFamily::Inet6), move || of_family(&v4, AddrFamily::Inet)).await
 }
 
 /// getaddrinfo(3) cannot be broken off. A lookup whose request has given up keeps its slot until it is back; without
 /// that they would pile up behind a name service that hangs, and everything else that needs a thread behind them.
-async fn in_slot<T: Send + 'static>(
+async fn in_slots<T: Send + 'static>(
     slots: &'static Semaphore,
-    look_up: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    // The semaphore is never closed.
-    let slot = slots.acquire().await.map_err(io::Error::other)?;
-    spawn_blocking(move || {
-        let found = look_up();
-        drop(slot);
-        found
-    })
-    .await?
+    one: impl FnOnce() -> Result<T, DialError> + Send + 'static,
+    other: impl FnOnce() -> Result<T, DialError> + Send + 'static,
+) -> Lookups<
+    impl Future<Output = Result<T, DialError>> + Send + 'static,
+    impl Future<Output = Result<T, DialError>> + Send + 'static,
+> {
+    // Both or none: the semaphore, which is never closed, gives them in turn.
+    let mut slots = slots.acquire_many(2).await.ok();
+    let second = slots.as_mut().and_then(|slots| slots.split(1));
+    let v6 = spawn_blocking(move || (one(), drop(slots)).0);
+    let v4 = spawn_blocking(move || (other(), drop(second)).0);
+    let lost = |error| DialError::Local(io::Error::from(error).to_string());
+    Lookups { v6: async move { v6.await.map_err(lost)? }, v4: async move { v4.await.map_err(lost)? } }
+}
+
+/// Blocks. None is no error here: there may be some of the other family.
+fn of_family(host: &str, family: AddrFamily) -> Found {
+    let hints = AddrInfoHints { socktype: SockType::Stream.into(), address: family.into(), flags: 0, protocol: 0 };
+    let found = match getaddrinfo(Some(host), None, Some(hints)) {
+        Ok(found) => found.collect::<io::Result<Vec<_>>>().map_err(|error| sorted(&LookupError::from(error)))?,
+        Err(error) if is_none(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(sorted(&error)),
+    };
+    let mut addresses: Vec<IpAddr> = Vec::with_capacity(found.len());
+    for ip in found.into_iter().map(|found| found.sockaddr.ip()) {
+        // A hosts file says the same of `localhost` once for each family.
+        if !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
+    }
+    Ok(addresses)
+}
+
+/// Whether the name service says that there is no address of this family.
+fn is_none(error: &LookupError) -> bool {
+    /// The host has addresses of the other family alone; the C library's own code.
+    const EAI_ADDRFAMILY: i32 = -9;
+
+    matches!(error.kind(), LookupErrorKind::NoName | LookupErrorKind::NoData) || error.error_num() == EAI_ADDRFAMILY
+}
+
+/// What went wrong otherwise.
+fn sorted(error: &LookupError) -> DialError {
+    let text = error.to_string();
+    match error.kind() {
+        LookupErrorKind::Memory | LookupErrorKind::System => DialError::Local(text),
+        _ => DialError::NameLookup(text.trim_start_matches("failed to lookup address information: ").to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::pin::Pin;
+    use std::net::Ipv4Addr;
+    use std::pin::{Pin, pin};
     use std::sync::mpsc;
     use std::task::Poll;
 
     use super::*;
 
     #[tokio::test]
-    async fn a_lookup_that_nobody_waits_for_keeps_its_slot_until_it_is_back() {
-        static ONE: Semaphore = Semaphore::const_new(1);
+    async fn lookups_that_nobody_waits_for_keep_their_slots_until_they_are_back() {
+        static TWO: Semaphore = Semaphore::const_new(2);
         let (answer, name_service) = mpsc::channel::<()>();
-        let mut given_up = Box::pin(in_slot(&ONE, move || name_service.recv().map_err(io::Error::other)));
-        assert!(polled(given_up.as_mut()).await.is_pending());
-        drop(given_up);
-        assert_eq!(ONE.available_permits(), 0);
+        let waits = move || name_service.recv().map_err(|error| DialError::Local(error.to_string()));
+        let Lookups { v6, v4 } = in_slots(&TWO, waits, || Ok(())).await;
+        assert_eq!(v4.await, Ok(()));
+        drop(v6);
+        assert!(polled(pin!(in_slots(&TWO, || Ok(()), || Ok(())))).await.is_pending(), "one of two is held");
 
-        let next = in_slot(&ONE, || Ok("found"));
+        let next = in_slots(&TWO, || Ok("found"), || Err(DialError::NameNotFound));
         answer.send(()).unwrap();
-        assert_eq!(next.await.unwrap(), "found");
+        let Lookups { v6, v4 } = next.await;
+        assert_eq!((v6.await, v4.await), (Ok("found"), Err(DialError::NameNotFound)));
     }
 
     /// What one poll comes to.
@@ -60,7 +122,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_needs_no_name_service() {
-        assert_eq!(addresses("127.0.0.1", 80).await.unwrap(), [SocketAddr::from(([127, 0, 0, 1], 80))]);
+    async fn a_name_has_addresses_of_the_families_that_were_asked_for() {
+        let Lookups { v6, v4 } = addresses("localhost").await;
+        assert_eq!(v4.await.unwrap(), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+        assert!(v6.await.unwrap().iter().all(IpAddr::is_ipv6));
+    }
+
+    #[test]
+    fn the_errors_of_a_name_lookup_are_sorted() {
+        /// glibc's own (netdb.h).
+        const EAI_AGAIN: i32 = -3;
+        const EAI_NONAME: i32 = -2;
+        const EAI_MEMORY: i32 = -10;
+        assert!([EAI_NONAME, -5, -9].into_iter().all(|code| is_none(&LookupError::new(code))));
+        assert!(!is_none(&LookupError::new(EAI_AGAIN)));
+        let error = sorted(&LookupError::new(EAI_AGAIN));
+        assert_eq!(error.to_string(), "name lookup failed: Temporary failure in name resolution");
+        assert!(!error.eq(&DialError::NameNotFound) && error.ejects());
+        assert!(matches!(sorted(&LookupError::new(EAI_MEMORY)), DialError::Local(_)));
     }
 }

@@ -12,7 +12,7 @@ use super::{Door, Peer};
 use crate::admit::HeadSlot;
 use crate::close::Refused;
 use crate::deadline::Deadline;
-use crate::dial::Dialed;
+use crate::dial::{Dialed, Ends};
 use crate::drain::Drain;
 use crate::node::NodeName;
 use crate::request::{BadHead, ConnectRequest, Form, HeadReader, Step, established, refused};
@@ -52,6 +52,12 @@ impl Client {
     /// Who it is.
     pub fn peer(&self) -> Peer {
         Peer::of(&self.stream)
+    }
+
+    /// The ends of its connection, if it has addresses: a client of a Unix socket has none.
+    pub fn ends(&self) -> Option<Ends> {
+        let Stream::Tcp(tcp) = &self.stream else { return None };
+        Some(Ends { client: tcp.peer_addr().ok()?, forward: tcp.local_addr().ok()? })
     }
 
     /// Reads its head; at a forward there is none, and the door says what is asked for.

@@ -46,6 +46,7 @@ fn of_tls(error: &Error) -> DialError {
     match error {
         Error::InvalidCertificate(error) => DialError::Certificate(certificate(error)),
         Error::NoCertificatesPresented => DialError::Certificate("the peer has none".to_owned()),
+        Error::AlertReceived(description) if is_about_us(*description) => DialError::Credential(alert(*description)),
         Error::AlertReceived(description) => DialError::Alert(alert(*description)),
         // What the first bytes of another protocol look like to a record layer.
         Error::InvalidMessage(
@@ -190,6 +191,21 @@ fn alert(description: AlertDescription) -> String {
         other => return format!("{other:?}"),
     };
     text.to_owned()
+}
+
+/// Whether the peer speaks of our certificate: the client's is the only one that it looks at.
+fn is_about_us(description: AlertDescription) -> bool {
+    matches!(
+        description,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
 }
 
 /// As RFC 3339 has it, in UTC; seconds since 1970 for what lies past the year 9999.

@@ -6,6 +6,8 @@ mod sources;
 mod trusts;
 mod verify;
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -43,11 +45,14 @@ impl Trust {
     ///
     /// Under TLS 1.3 the peer looks at our certificate after this has returned: its refusal is then the first thing
     /// that a read returns (RFC 8446, section 4.4.2.4), and no attempt's error.
+    ///
+    /// `answered` is called when the peer's first bytes are there: the ServerHello, if it speaks TLS.
     pub async fn handshake(
         &self,
         policy: &TlsPolicy,
         host: &Host,
         tcp: TcpStream,
+        answered: impl Fn(),
     ) -> Result<TlsStream<TcpStream>, DialError> {
         if policy.insecure_skip_verify {
             tracing::warn!(
@@ -58,7 +63,15 @@ impl Trust {
         }
         let name = server_name(policy, host)?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        connector.connect(name, tcp).await.map_err(|error| failure::of_handshake(&error))
+        let mut handshake = connector.connect(name, tcp);
+        let done = poll_fn(|cx| {
+            // A peer says nothing before our ClientHello, which is written by the first poll.
+            if handshake.get_ref().is_some_and(|tcp| tcp.poll_read_ready(cx).is_ready()) {
+                answered();
+            }
+            Pin::new(&mut handshake).poll(cx)
+        });
+        done.await.map_err(|error| failure::of_handshake(&error))
     }
 }
 

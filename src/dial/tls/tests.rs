@@ -68,7 +68,7 @@ async fn handshake_with(
     address: SocketAddr,
 ) -> Result<TlsStream<TcpStream>, DialError> {
     let tcp = TcpStream::connect(address).await.unwrap();
-    trusts.get(policy).unwrap().handshake(policy, host, tcp).await
+    trusts.get(policy).unwrap().handshake(policy, host, tcp, || {}).await
 }
 
 async fn refusal(policy: TlsPolicy, host: &Host, address: SocketAddr) -> String {

@@ -1,0 +1,101 @@
+//! The one attempt that lets an ejected upstream back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::state::{Due, Health};
+use crate::dial::tries::Tries;
+use crate::dial::{DialError, Trust, of_probe};
+use crate::plan::Candidate;
+use crate::route::{Route, Row};
+
+/// How a request would have dialed an upstream that is ejected.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    route: Arc<Row<Route>>,
+    trust: Option<Arc<Trust>>,
+    connect_timeout: Duration,
+    race_after: Option<Duration>,
+}
+
+impl Wanted {
+    pub(super) fn of(candidate: &Candidate) -> Self {
+        let Candidate { route, trust, connect_timeout, race_after, .. } = candidate;
+        let (connect_timeout, race_after) = (*connect_timeout, *race_after);
+        Self { route: Arc::clone(route), trust: trust.clone(), connect_timeout, race_after }
+    }
+
+    /// Whether a candidate says nothing new.
+    pub(super) fn is_of(&self, candidate: &Candidate) -> bool {
+        Arc::ptr_eq(&self.route, &candidate.route)
+            && self.trust.as_ref().map(Arc::as_ptr) == candidate.trust.as_ref().map(Arc::as_ptr)
+            && (self.connect_timeout, self.race_after) == (candidate.connect_timeout, candidate.race_after)
+    }
+
+    fn candidate(&self, health: &Arc<Health>) -> Candidate {
+        Candidate {
+            route: Arc::clone(&self.route),
+            health: Arc::clone(health),
+            trust: self.trust.clone(),
+            // No client asks for it, and no relay comes of it.
+            preface: self.route.settings().proxy_protocol.then(|| of_probe().into()),
+            turn: None,
+            connect_timeout: self.connect_timeout,
+            race_after: self.race_after,
+            is_ejected: true,
+        }
+    }
+}
+
+/// Probes an upstream at the end of its ejection, and of each that follows, until it is back or nobody wants it.
+pub(super) fn start(health: &Arc<Health>, change: u64, until: Instant) {
+    let (health, drain) = (Arc::clone(health), health.shared.drain.clone());
+    if drain.has_begun() {
+        return;
+    }
+    // The drain does not wait for it.
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = drain.begun() => {}
+            () = probes(&health, change, until) => {}
+        }
+    });
+}
+
+async fn probes(health: &Arc<Health>, change: u64, mut until: Instant) {
+    loop {
+        sleep_until(until).await;
+        // The semaphore is never closed.
+        let Ok(_turn) = health.shared.probes.acquire().await else { return };
+        let Due::Probe(wanted) = health.due(change) else { return };
+        let began = Instant::now();
+        match probe(&wanted.candidate(health)).await {
+            Ok(address) => return health.up(began.elapsed(), address, true),
+            Err(error) => {
+                debug!(upstream = %health.upstream(), %error, "probe failed");
+                match health.probed(change, error) {
+                    Some(next) => until = next,
+                    None => return,
+                }
+            }
+        }
+    }
+}
+
+/// The whole attempt, within the time that a request would give it before another one overtakes it.
+async fn probe(candidate: &Candidate) -> Result<std::net::SocketAddr, DialError> {
+    let health = &candidate.health;
+    health.begun();
+    let tries = Arc::new(Tries::of(candidate));
+    let time = candidate.connect_timeout.min(candidate.race_after.unwrap_or(Duration::MAX));
+    match timeout(time, health.shared.network.dial(candidate, Arc::clone(&tries))).await {
+        // It is closed at once.
+        Ok(Some(up)) => Ok(up.address),
+        Ok(None) => Err(tries.verdict()),
+        Err(_elapsed) => Err(DialError::TimedOut),
+    }
+}

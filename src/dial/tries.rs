@@ -1,0 +1,151 @@
+//! What an attempt at one candidate has come to so far: written by the attempt, read by its race.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Attempt, DialError, Health, Stage};
+use crate::plan::Candidate;
+use crate::route::{Route, Row};
+
+/// Each address of one candidate that was tried, and how far it has come.
+#[derive(Debug)]
+pub(super) struct Tries {
+    route: Arc<Row<Route>>,
+    health: Arc<Health>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    tries: SmallVec<[Try; 1]>,
+    answered: bool,
+}
+
+#[derive(Debug)]
+struct Try {
+    /// `None` is the name lookup.
+    address: Option<SocketAddr>,
+    stage: Stage,
+    began: Instant,
+    end: Option<End>,
+}
+
+#[derive(Debug)]
+enum End {
+    /// A name lookup has found addresses.
+    Found,
+    Failed(DialError, Duration),
+}
+
+/// Which of the tries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Which(usize);
+
+impl Tries {
+    /// None yet.
+    pub(super) fn of(candidate: &Candidate) -> Self {
+        let (route, health) = (Arc::clone(&candidate.route), Arc::clone(&candidate.health));
+        Self { route, health, seen: Mutex::default() }
+    }
+
+    /// An address is tried; `None` is the name lookup.
+    pub(super) fn begin(&self, stage: Stage, address: Option<SocketAddr>) -> Which {
+        let mut seen = self.seen();
+        seen.tries.push(Try { address, stage, began: Instant::now(), end: None });
+        Which(seen.tries.len() - 1)
+    }
+
+    /// One has come to its next stage.
+    pub(super) fn reach(&self, which: Which, stage: Stage) {
+        if let Some(one) = self.seen().tries.get_mut(which.0) {
+            one.stage = stage;
+        }
+    }
+
+    /// The name lookup has found something.
+    pub(super) fn found(&self, which: Which) {
+        if let Some(one) = self.seen().tries.get_mut(which.0) {
+            one.end.get_or_insert(End::Found);
+        }
+    }
+
+    /// One has failed; nothing happens to a name lookup that has found something.
+    pub(super) fn fail(&self, which: Which, error: DialError) {
+        if let Some(one) = self.seen().tries.get_mut(which.0) {
+            self.end(one, error);
+        }
+    }
+
+    /// The upstream has answered: from here on nothing is started beside this attempt until it fails.
+    pub(super) fn answer(&self) {
+        self.seen().answered = true;
+    }
+
+    /// Whether the upstream has answered.
+    pub(super) fn has_answered(&self) -> bool {
+        self.seen().answered
+    }
+
+    /// Every try that is still under way has failed by this error.
+    pub(super) fn give_up(&self, error: &DialError) {
+        for one in self.seen().tries.iter_mut().filter(|one| one.end.is_none()) {
+            self.end(one, error.clone());
+        }
+    }
+
+    /// The failures so far, in the order in which the tries began.
+    pub(super) fn failed(&self, into: &mut Vec<Attempt>) {
+        into.extend(self.seen().tries.iter().filter_map(|one| match &one.end {
+            Some(End::Failed(error, took)) => Some(Attempt {
+                route: Arc::clone(&self.route),
+                address: self.address(one),
+                stage: one.stage,
+                error: error.clone(),
+                took: *took,
+            }),
+            Some(End::Found) | None => None,
+        }));
+    }
+
+    /// What is to be said of the upstream, of which every try has failed: the last error, or one that ejects nobody, as
+    /// then not every address has had its chance.
+    pub(super) fn verdict(&self) -> DialError {
+        let seen = self.seen();
+        let errors = || {
+            seen.tries.iter().filter_map(|one| match &one.end {
+                Some(End::Failed(error, _)) => Some(error),
+                Some(End::Found) | None => None,
+            })
+        };
+        let verdict = errors().find(|error| !error.ejects()).or_else(|| errors().last());
+        verdict.cloned().unwrap_or(DialError::TimedOut)
+    }
+
+    fn end(&self, one: &mut Try, error: DialError) {
+        match one.end {
+            None => {
+                let address = self.address(one);
+                debug!(route = %self.route.pattern, %address, stage = one.stage.as_str(), %error, "attempt failed");
+            }
+            Some(End::Found) => return,
+            // It was given up, which has been told already.
+            Some(End::Failed(..)) => {}
+        }
+        one.end = Some(End::Failed(error, one.began.elapsed()));
+    }
+
+    /// While the name lookup lasts, the upstream as it is written.
+    fn address(&self, one: &Try) -> String {
+        one.address.map_or_else(|| self.health.upstream().to_string(), |address| address.to_string())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Only the attempt and its race ask, and mostly they are one task.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

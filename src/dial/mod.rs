@@ -11,6 +11,8 @@ mod tries;
 mod unseen;
 mod attempt;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 pub(crate) use tls::certs;
 
 use std::net::SocketAddr;

@@ -175,3 +175,71 @@ impl Iterator for Plan {
         self.behind.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::dial::DialError;
+    use crate::dial::testing::{Act, Scripted, upstream};
+    use crate::drain::Drain;
+    use crate::route::testing::route;
+
+    /// A table with a route to each of these ports, the heaviest first, and what is known of them.
+    struct Lab {
+        snapshot: Arc<Snapshot>,
+        upstreams: Arc<Upstreams>,
+    }
+
+    impl Lab {
+        fn new(ports: u16) -> Self {
+            let routes = (1..=ports).map(|port| Route {
+                upstreams: [upstream(port)].into(),
+                // One key for each, and all match.
+                ..route(&format!("^db|{port}"), -i64::from(port))
+            });
+            let table = RouteTable::from_entries(routes.collect()).unwrap();
+            let (removed, files, trusts) = (RouteTable::new(), Vec::new(), Arc::new(Trusts::new(None)));
+            let snapshot = Arc::new(Snapshot { generation: 1, table, removed, files, trusts, slots: Arc::default() });
+            Self { snapshot, upstreams: Scripted::new(&[Act::HANG; 9]).upstreams(Drain::new()) }
+        }
+
+        fn plan(&self) -> Plan {
+            let (snapshot, upstreams) = (Arc::clone(&self.snapshot), Arc::clone(&self.upstreams));
+            Plan::new(snapshot, upstreams, DialConfig::default(), NodeName::parse("db@x").unwrap(), None)
+        }
+
+        fn ports(&self) -> Vec<u16> {
+            self.plan().map(|candidate| candidate.upstream().port).collect()
+        }
+
+        fn eject(&self, port: u16) {
+            let candidate = self.plan().find(|candidate| candidate.upstream().port == port).unwrap();
+            candidate.health.failed(&candidate, &DialError::Refused, Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_ejected_stand_behind_the_healthy_in_their_order_and_none_is_left_out() {
+        let lab = Lab::new(5);
+        assert_eq!(lab.ports(), [1, 2, 3, 4, 5]);
+        lab.eject(4);
+        lab.eject(1);
+        assert_eq!(lab.ports(), [2, 3, 5, 1, 4]);
+        assert!(lab.plan().all(|candidate| candidate.is_ejected == [1, 4].contains(&candidate.upstream().port)));
+        [2, 3, 5].into_iter().for_each(|port| lab.eject(port));
+        assert_eq!(lab.ports(), [1, 2, 3, 4, 5], "all are ejected: none stands before another");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_looked_at_behind_the_first_healthy_one() {
+        let lab = Lab::new(9);
+        lab.plan().next().unwrap();
+        assert_eq!(lab.upstreams.len(), 1);
+        lab.eject(1);
+        let known = lab.upstreams.len();
+        assert_eq!(lab.plan().next().unwrap().upstream().port, 2);
+        assert_eq!((lab.upstreams.len(), known), (2, 1));
+    }
+}

@@ -37,6 +37,7 @@ fn the_next_route_is_taken_when_the_primary_dies_and_the_primary_again_when_it_i
     let closed = daemon.wait_after(0, "relay closed");
     assert_eq!(closed["attempts"], 1);
     let _primary = Node::at(address, greet("primary again"));
+    daemon.wait_for("upstream is back");
     assert_eq!(reached(), "primary again");
 }
 

@@ -210,16 +210,17 @@ fn a_route_whose_tls_fails_says_why_and_the_next_is_taken() {
         ("plain", "TLS handshake failed: the peer does not speak TLS", "tls_protocol_error"),
         ("ended", "connection closed by the peer", "connection_terminated"),
     ] {
-        let (told, told_status) = refusal(&daemon, &format!("{node}@alone"));
-        assert!(told.starts_with(error), "{node}: {told}");
-        assert_eq!(told_status, status, "{node}");
-
         let mark = daemon.mark();
         assert_eq!(line(&mut connect(&daemon.socket(), &format!("{node}@backup"))), "backup");
         let failed = daemon.wait_after(mark, "attempt failed");
         assert_eq!((&failed["stage"], &failed["route"]), (&"tls".into(), &format!("^{node}@").into()));
         assert!(failed["error"].as_str().unwrap().starts_with(error), "{failed}");
         assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], 2);
+
+        // It is ejected now, and tried all the same where there is no other.
+        let (told, told_status) = refusal(&daemon, &format!("{node}@alone"));
+        assert!(told.starts_with(error), "{node}: {told}");
+        assert_eq!(told_status, status, "{node}");
     }
 }
 
@@ -230,9 +231,9 @@ fn a_peer_that_accepts_and_is_silent_is_given_up() {
     let backup = Node::named("backup");
     let tls = lab.trusting("") + "\nweight = 200\nconnect_timeout = \"50ms\"";
     let daemon = Daemon::start(&(silent.route("^db@", &tls) + &backup.route("@backup$", "")));
-    assert_eq!(refusal(&daemon, "db@alone"), ("timed out".to_owned(), "connection_timeout".to_owned()));
     assert_eq!(line(&mut connect(&daemon.socket(), "db@backup")), "backup");
     assert_eq!(daemon.wait_for("relay closed")["attempts"], 2);
+    assert_eq!(refusal(&daemon, "db@alone"), ("timed out".to_owned(), "connection_timeout".to_owned()));
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod tries;
 mod unseen;
 mod attempt;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 pub(crate) use tls::certs;
 
 use std::net::SocketAddr;

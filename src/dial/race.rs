@@ -251,3 +251,6 @@ impl<C> Drop for Race<'_, C> {
         take(&mut self.runners).into_iter().for_each(Runner::run_on);
     }
 }
+
+#[cfg(test)]
+mod tests;

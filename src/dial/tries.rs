@@ -122,7 +122,7 @@ impl Tries {
                 Some(End::Found) | None => None,
             })
         };
-        let verdict = errors().find(|error| !error.ejects()).or_else(|| errors().last());
+        let verdict = errors().find(|error| !error.ejects()).or_else(|| errors().next_back());
         verdict.cloned().unwrap_or(DialError::TimedOut)
     }
 

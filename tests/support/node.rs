@@ -133,9 +133,13 @@ pub struct FullBacklog {
 
 impl FullBacklog {
     pub fn new() -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    pub fn at(address: SocketAddr) -> Self {
         let socket = |kind| socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
         let listener = socket(socket2::Type::STREAM);
-        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.bind(&address.into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         // A backlog of 0 holds one; the kernel drops the SYN of those beyond.

@@ -6,23 +6,23 @@ use std::time::Duration;
 
 /// Random numbers that many throw at once (SplitMix64).
 #[derive(Debug)]
-pub(super) struct Dice(AtomicU64);
+pub(in crate::dial) struct Dice(AtomicU64);
 
 impl Dice {
     /// How much shorter a jittered time may be, in parts of 1,024.
     const JITTER: u64 = 205;
 
     /// Of a seed that nobody knows.
-    pub(super) fn random() -> Self {
+    pub(in crate::dial) fn random() -> Self {
         Self::seeded(RandomState::new().hash_one(()))
     }
 
-    pub(super) fn seeded(seed: u64) -> Self {
+    pub(in crate::dial) fn seeded(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
     /// A time up to a fifth shorter, so that what began together does not stay together.
-    pub(super) fn jittered(&self, time: Duration) -> Duration {
+    pub(in crate::dial) fn jittered(&self, time: Duration) -> Duration {
         let off = self.below(Self::JITTER);
         let parts = u32::try_from(1024 - off).unwrap_or(1024);
         time * parts / 1024

@@ -6,7 +6,7 @@ mod probe;
 mod state;
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use hashbrown::HashTable;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use self::dice::Dice;
+pub(super) use self::dice::Dice;
 use super::network::Network;
 use crate::drain::Drain;
 use crate::route::{TlsPolicy, Upstream};
@@ -62,7 +62,7 @@ impl Upstreams {
         Self::over(Box::new(super::network::Sockets), drain, Dice::random())
     }
 
-    fn over(network: Box<dyn Network>, drain: Drain, dice: Dice) -> Self {
+    pub(super) fn over(network: Box<dyn Network>, drain: Drain, dice: Dice) -> Self {
         let (probes, epoch) = (Semaphore::new(PROBES), Instant::now());
         Self {
             shards: std::array::from_fn(|_| ArcSwap::default()),
@@ -153,9 +153,7 @@ impl Upstreams {
 
     /// Without the TLS policy: there are not many for one upstream.
     fn hash(&self, upstream: &Upstream) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        upstream.hash(&mut hasher);
-        hasher.finish()
+        self.hasher.hash_one(upstream)
     }
 }
 

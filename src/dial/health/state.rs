@@ -254,7 +254,7 @@ impl Health {
     }
 
     /// An attempt that `began` then has failed: the upstream is ejected, unless the fault is not its own.
-    pub(in crate::dial) fn failed(self: &Arc<Self>, candidate: &Candidate, error: &DialError, began: Instant) {
+    pub(crate) fn failed(self: &Arc<Self>, candidate: &Candidate, error: &DialError, began: Instant) {
         let now = Instant::now();
         let mut record = self.record();
         record.last_error = Some(LastError { error: error.clone(), at: SystemTime::now() });

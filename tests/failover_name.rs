@@ -1,0 +1,61 @@
+//! A name with many addresses, of which few are any good.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use crate::support::client::{connect, line};
+use crate::support::daemon::{Daemon, Folder, can_unshare, run_by};
+use crate::support::node::{FullBacklog, Node};
+
+/// Starts a daemon that has this file in the place of `/etc/hosts`.
+fn with_hosts(folder: Folder, hosts: &str) -> Daemon {
+    folder.write("hosts", hosts);
+    let command = folder.command(&["run", "--config", "portolan.toml"]);
+    let mounted = "mount --bind hosts /etc/hosts && exec \"$@\"";
+    let command = run_by(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"], &command);
+    Daemon::spawn(folder, command)
+}
+
+#[test]
+fn of_ten_addresses_nine_are_dead() {
+    if !can_unshare() {
+        return;
+    }
+    let last = Ipv4Addr::new(127, 83, 1, 10);
+    let node = Node::at((last, 0).into(), |mut stream| drop(std::io::Write::write_all(&mut stream, b"the tenth\n")));
+    let silent = FullBacklog::at(SocketAddr::from((Ipv4Addr::new(127, 83, 1, 9), node.port())));
+    let hosts: String = (1..=10).map(|number| format!("127.83.1.{number} ten.test\n")).collect();
+    let route = format!("[[route]]\nmatch = 'db'\nhost = 'ten.test'\nport = {}\n", node.port());
+    let daemon = with_hosts(Folder::new(&route, "[log]\nlevel = \"debug\"\n"), &hosts);
+
+    let (reached, began) = (|| line(&mut connect(&daemon.socket(), "db@x")), Instant::now());
+    assert_eq!(reached(), "the tenth");
+    eprintln!("first byte, eight addresses refuse and one is silent: {:.1?}", began.elapsed());
+    let closed = daemon.wait_for("relay closed");
+    assert_eq!(closed["attempts"], 9, "the silent one has lost, not failed: {closed}");
+    assert_eq!(closed["address"], node.address().to_string());
+
+    let (mark, began) = (daemon.mark(), Instant::now());
+    assert_eq!(reached(), "the tenth");
+    eprintln!("first byte, the last good address first: {:.1?}", began.elapsed());
+    assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], 1);
+    assert!(!daemon.said(0, "WARN").contains(&"upstream ejected".to_owned()));
+    drop(silent);
+}
+
+#[test]
+fn a_name_without_a_good_address_is_ejected_as_one() {
+    if !can_unshare() {
+        return;
+    }
+    let backup = Node::named("backup");
+    let hosts = "127.83.2.1 dead.test\n127.83.2.2 dead.test\n";
+    let dead = "[[route]]\nmatch = '^db@'\nhost = 'dead.test'\nport = 9\nweight = 200\n".to_owned();
+    let daemon = with_hosts(Folder::new(&(dead + &backup.route("db", "")), ""), hosts);
+    for attempts in [3, 1] {
+        let mark = daemon.mark();
+        assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "backup");
+        assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], attempts);
+    }
+    assert_eq!(daemon.wait_for("upstream ejected")["upstream"], "dead.test:9");
+}

@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::dial::{self, Dialed};
 use crate::listen::Client;
 use crate::plan::Plan;
-use crate::relay::Relay;
+use crate::relay::{Relay, handoff};
 use crate::stream::Stream;
 
 /// Serves one client, and writes the one line that the log has of it.
@@ -32,7 +32,11 @@ pub async fn serve(daemon: Arc<Daemon>, client: Box<Client>) {
 async fn answer(daemon: &Daemon, mut client: Box<Client>) -> Option<(Stream, Connected)> {
     let started = Instant::now();
     match connect(daemon, &mut client).await {
-        Ok(connected) => Some((client.into_stream(), connected)),
+        Ok(Answered::Connected(connected)) => Some((client.into_stream(), connected)),
+        Ok(Answered::HandedOff(facts)) => {
+            close::log_handoff(&facts, started.elapsed());
+            None
+        }
         Err(refused) => {
             close::log_refusal(client.node(), &refused, started.elapsed());
             client.refuse(&refused).await;
@@ -42,7 +46,7 @@ async fn answer(daemon: &Daemon, mut client: Box<Client>) -> Option<(Stream, Con
 }
 
 /// From the head to the answer: what a request goes through before its client is told that it is connected.
-async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refused> {
+async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Answered, Refused> {
     let started = Instant::now();
     let dial = daemon.dial_settings();
     let deadline = Deadline::after(dial.establish);
@@ -53,13 +57,30 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refu
 
     let deadline = deadline.at_most(started, request.deadline);
     let plan = Plan::new(daemon.snapshot(), request.node.clone()); // holds one snapshot of the table
+    if request.handoff
+        && let Some(route) = plan.heaviest()
+    {
+        handoff::check(route)?; // nothing is dialed in vain
+    }
     let dialing = Box::pin(dial::first(plan, &dial, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
-    client.establish(&dialed, deadline).await?; // no failover after this line
-    let Dialed { stream, route, address, failed } = dialed;
+    let Dialed { stream: upstream, route, address, failed } = dialed; // no failover after this line
     let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1 };
-    Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
+    if request.handoff {
+        client.hand_off(upstream, &facts, deadline).await?;
+        return Ok(Answered::HandedOff(facts));
+    }
+    client.establish(&facts, deadline).await?;
+    Ok(Answered::Connected(Connected { facts, upstream, tail: request.tail, admitted }))
+}
+
+/// What a client has when it knows that it is connected.
+enum Answered {
+    /// A stream whose other side is a relay's.
+    Connected(Connected),
+    /// The upstream itself.
+    HandedOff(Facts),
 }
 
 /// A request whose client knows that it is connected.

@@ -24,6 +24,7 @@ mod edits;
 mod failover;
 mod forged;
 mod forward;
+mod handoff;
 mod kill;
 mod limits;
 mod log;

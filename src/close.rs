@@ -29,8 +29,24 @@ pub enum Refused {
     Draining,
     /// The head is no request.
     BadHead(BadHead),
+    /// The client asked for a descriptor that it can't have.
+    NoHandoff(NoHandoff),
     /// The client went away before it was connected; there is nobody to answer.
     ClientGone,
+}
+
+/// Why a client can't have the upstream's descriptor; without hand-off it can be connected.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoHandoff {
+    /// What the upstream gets and gives is not what its socket carries.
+    #[error("hand-off needs a plain TCP upstream; route {:?} has TLS: ask without handoff=1", .0.pattern.as_str())]
+    Tls(Arc<Row<Route>>),
+    /// A descriptor goes over a Unix socket only.
+    #[error("hand-off needs a client on a Unix socket: ask without handoff=1")]
+    NotUnix,
+    /// The system does not pass the descriptor.
+    #[error("the system does not pass the descriptor: {0}; ask again, or without handoff=1")]
+    System(String),
 }
 
 /// How a refusal is told, in the words of each protocol.
@@ -61,6 +77,9 @@ impl Refused {
                 let (status, socks5) = bad_head(bad);
                 (status, "bad_request", "http_request_error", socks5)
             }
+            // The client's wish and the route do not go together; what the system refuses, it may grant later.
+            Self::NoHandoff(NoHandoff::Tls(_) | NoHandoff::NotUnix) => (409, "no_handoff", "http_request_denied", 1),
+            Self::NoHandoff(NoHandoff::System(_)) => (503, "no_handoff", "proxy_internal_error", 1),
             // Nobody is told. The status is the one that logs of HTTP servers have for it.
             Self::ClientGone => (499, "client_gone", "http_request_error", 1),
         };
@@ -111,7 +130,7 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
 /// Status and SOCKS5 reply.
 fn bad_head(bad: &BadHead) -> (u16, u8) {
     match bad {
-        BadHead::Malformed(_) | BadHead::Truncated => (400, 1),
+        BadHead::Malformed(_) | BadHead::BytesBehind | BadHead::Truncated => (400, 1),
         BadHead::TooLarge | BadHead::TooManyHeaderLines => (431, 1),
         BadHead::TooSlow => (408, 1),
         BadHead::SocksCommand(_) => (400, 7),
@@ -141,6 +160,7 @@ impl fmt::Display for Refused {
             Self::Busy => f.write_str("as many requests and relays are open as limits.relays allows"),
             Self::Draining => f.write_str("the daemon is ending and takes no new requests"),
             Self::BadHead(bad) => write!(f, "this is not a request: {bad}"),
+            Self::NoHandoff(why) => why.fmt(f),
             Self::ClientGone => f.write_str("the client went away before it was connected"),
         }
     }
@@ -176,6 +196,13 @@ pub struct Facts {
     pub attempts: usize,
     /// Its place among the route's relays, if the route bounds them.
     pub slot: Option<Arc<Slot>>,
+}
+
+/// Writes the line of a connection that its client was given; nothing more is known of it from here on.
+pub fn log_handoff(facts: &Facts, took: Duration) {
+    let Facts { client: _, node, route, address, attempts, slot: _ } = facts;
+    let (node, route, ms) = (node.as_str(), route.pattern.as_str(), millis(took));
+    info!(node, route, %address, attempts, ms, "handed off");
 }
 
 /// Writes the line of a relay that has ended.
@@ -307,7 +334,7 @@ pub(crate) mod tests {
     fn the_table_of_outcomes() {
         let failed = |stage, error| Refused::AllFailed(vec![attempt("x", "h:1", stage, error)]);
         let text = || "why".to_owned();
-        let bad = Refused::BadHead;
+        let (bad, handoff) = (Refused::BadHead, Refused::NoHandoff);
         for (refused, status, code, proxy_status, socks5) in [
             (Refused::NoRoute, 404, "no_route", "destination_not_found", 4),
             (Refused::Busy, 503, "busy", "connection_limit_reached", 1),
@@ -328,6 +355,16 @@ pub(crate) mod tests {
             (failed(Stage::Tls, DialError::Tls(text())), 502, "all_failed", "tls_protocol_error", 1),
             (failed(Stage::Tcp, DialError::Local(text())), 503, "all_failed", "proxy_internal_error", 1),
             (bad(BadHead::Malformed(text())), 400, "bad_request", "http_request_error", 1),
+            (bad(BadHead::BytesBehind), 400, "bad_request", "http_request_error", 1),
+            (
+                handoff(NoHandoff::Tls(attempt("x", "", Stage::Tls, DialError::TimedOut).route)),
+                409,
+                "no_handoff",
+                "http_request_denied",
+                1,
+            ),
+            (handoff(NoHandoff::NotUnix), 409, "no_handoff", "http_request_denied", 1),
+            (handoff(NoHandoff::System(text())), 503, "no_handoff", "proxy_internal_error", 1),
             (bad(BadHead::Truncated), 400, "bad_request", "http_request_error", 1),
             (bad(BadHead::TooSlow), 408, "bad_request", "http_request_error", 1),
             (bad(BadHead::TooLarge), 431, "bad_request", "http_request_error", 1),
@@ -363,6 +400,11 @@ pub(crate) mod tests {
         assert_eq!(
             Refused::BadHead(BadHead::TooLarge).detail(),
             "this is not a request: the head is longer than 8192 bytes"
+        );
+        let tls = attempt("^db@", "", Stage::Tls, DialError::TimedOut).route;
+        assert_eq!(
+            Refused::NoHandoff(NoHandoff::Tls(tls)).detail(),
+            "hand-off needs a plain TCP upstream; route \"^db@\" has TLS: ask without handoff=1"
         );
         assert_eq!(Refused::AllFailed(vec![]).detail(), "the time was over before anything could be dialed");
     }

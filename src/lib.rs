@@ -63,5 +63,7 @@ pub mod admin;
 // What the service manager is told.
 pub mod systemd;
 
+// The other side of the socket: how a program in Rust asks, with and without hand-off.
+pub mod client;
 // The commands, one file for each.
 pub mod cli;

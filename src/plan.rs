@@ -117,6 +117,11 @@ impl Plan {
         }
     }
 
+    /// The route that is tried first as long as its upstreams are healthy; this takes no candidate.
+    pub fn heaviest(&self) -> Option<&Arc<Row<Route>>> {
+        self.snapshot.table.find(&self.node, None)
+    }
+
     /// Whether nothing has matched so far; after the last candidate: whether nothing matched anywhere.
     pub fn is_unmatched(&self) -> bool {
         self.current.is_none()

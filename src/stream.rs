@@ -54,6 +54,11 @@ impl Stream {
         }
     }
 
+    /// Whether bytes of the peer are there to be read.
+    pub fn has_unread(&self) -> bool {
+        matches!(recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((1.., _)))
+    }
+
     /// Whether the peer has gone altogether: EPOLLHUP or an error, not a half-close.
     ///
     /// Once our own side has been shut down, an orderly end of the peer's looks the same.

@@ -27,13 +27,11 @@ mod demo;
 mod papers;
 /// Where a command reads and writes.
 mod console;
-/// Where a command finds the daemon.
-mod socket;
 /// How a command asks the daemon.
 mod admin;
 
+use crate::client::{NoDaemon, Which, configured_socket, open_socket, socket_candidates};
 use console::Console;
-pub use socket::{NoDaemon, Which, open_socket, socket_candidates};
 
 use crate::config;
 
@@ -111,12 +109,6 @@ pub fn main() -> ExitCode {
 
 fn definition() -> clap::Command {
     Arguments::command()
-}
-
-/// The socket that the configuration names, if there is one that can be read.
-fn configured_socket() -> Option<std::path::PathBuf> {
-    let path = config::find_config(None).ok()?;
-    config::read_config(&path, config::Scope::Text, &mut config::Problems::default())?.socket.path
 }
 
 /// Runs a command that only reads and writes. Who closes our stdout (`portolan lookup - | head`) has read enough.

@@ -15,6 +15,7 @@
 
 mod buffer;
 mod copy;
+pub mod handoff;
 mod quiet;
 mod register;
 

@@ -149,6 +149,8 @@ fn the_relays_that_are_open_are_listed() {
     let relays = [first["relays"].as_array().unwrap().clone(), second["relays"].as_array().unwrap().clone()].concat();
     assert_eq!((relays.len(), &second["next"]), (3, &Value::Null));
     assert_eq!((&relays[0]["match"], &relays[0]["address"]), (&json!("^db@"), &json!(node.address().to_string())));
+    let us = json!({"uid": rustix::process::getuid().as_raw(), "pid": std::process::id()});
+    assert_eq!((&relays[0]["client"], &relays[0]["up"], &relays[0]["down"]), (&us, &json!(0), &json!(3)));
 }
 
 #[test]
@@ -217,7 +219,7 @@ fn the_examples_of_the_page_answer_as_they_say() {
         let expected: Value = serde_json::from_str(expected).unwrap();
         assert_eq!(timeless(told), timeless(expected), "{command}");
     }
-    assert_eq!(blocks.len(), 18);
+    assert_eq!(blocks.len(), 22);
 }
 
 /// The same with every time of an edit taken out.

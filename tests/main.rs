@@ -35,6 +35,7 @@ mod openapi;
 mod pattern;
 mod refused;
 mod relay;
+mod relays;
 mod reload;
 mod renewal;
 mod request;

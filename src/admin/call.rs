@@ -19,6 +19,8 @@ pub(super) enum Call {
         /// Whether a warning counts as an error.
         strict: bool,
     },
+    /// `POST /v1/relays/close`; the body says which.
+    Close,
 }
 
 /// What is to be seen.
@@ -41,6 +43,10 @@ pub(super) enum Read {
     Table,
     /// `GET /v1/relays`
     Relays {
+        /// Only those that were dialed by the route with this pattern.
+        pattern: Option<String>,
+        /// Only those to this node.
+        node: Option<String>,
         /// Behind which one the page begins.
         after: u64,
         /// How many at most.
@@ -55,6 +61,7 @@ enum Resource {
     Lookup,
     Table,
     Relays,
+    Close,
     Reload,
 }
 
@@ -70,6 +77,7 @@ impl Call {
             (Resource::Lookup, "GET" | "HEAD") => lookup(query).map(Self::Read),
             (Resource::Table, "GET" | "HEAD") => without_query(query, Self::Read(Read::Table)),
             (Resource::Relays, "GET" | "HEAD") => relays(query).map(Self::Read),
+            (Resource::Close, "POST") => without_query(query, Self::Close),
             (Resource::Reload, "POST") => {
                 let query = Query::parse(query, &["strict"])?;
                 Ok(Self::Reload { strict: query.flag("strict")? })
@@ -86,6 +94,7 @@ impl Resource {
             Some("lookup") => Ok(Self::Lookup),
             Some("table") => Ok(Self::Table),
             Some("relays") => Ok(Self::Relays),
+            Some("relays/close") => Ok(Self::Close),
             Some("reload") => Ok(Self::Reload),
             // Nothing behind the slash is a pattern too: the one that matches every node.
             Some(path) => match path.strip_prefix("routes/") {
@@ -103,7 +112,7 @@ impl Resource {
             Self::Routes => "GET, HEAD, POST",
             Self::Route(_) => "GET, HEAD, DELETE",
             Self::Lookup | Self::Table | Self::Relays => "GET, HEAD",
-            Self::Reload => "POST",
+            Self::Close | Self::Reload => "POST",
         }
     }
 }
@@ -122,9 +131,10 @@ fn lookup(query: &str) -> Result<Read, Error> {
 }
 
 fn relays(query: &str) -> Result<Read, Error> {
-    let query = Query::parse(query, &["after", "limit"])?;
+    let query = Query::parse(query, &["match", "node", "after", "limit"])?;
+    let text = |key| query.get(key).map(str::to_owned);
     let after = query.number("after", 0..=i64::MAX.cast_unsigned())?.unwrap_or(0);
-    Ok(Read::Relays { after, limit: query.limit()? })
+    Ok(Read::Relays { pattern: text("match"), node: text("node"), after, limit: query.limit()? })
 }
 
 fn without_query(query: &str, call: Call) -> Result<Call, Error> {
@@ -171,7 +181,13 @@ mod tests {
         let node = NodeName::parse("db@x y+").unwrap();
         assert_eq!(call("GET", "/v1/lookup?node=db%40x+y%2B"), Call::Read(Read::Lookup(node)));
         assert_eq!(call("GET", "/v1/table"), Call::Read(Read::Table));
-        assert_eq!(call("GET", "/v1/relays?after=7&limit=1"), Call::Read(Read::Relays { after: 7, limit: 1 }));
+        let relays = |pattern: Option<&str>, node: Option<&str>, after, limit| {
+            let [pattern, node] = [pattern, node].map(|text| text.map(str::to_owned));
+            Call::Read(Read::Relays { pattern, node, after, limit })
+        };
+        assert_eq!(call("GET", "/v1/relays?after=7&limit=1"), relays(None, None, 7, 1));
+        assert_eq!(call("GET", "/v1/relays?match=%5Edb@&node="), relays(Some("^db@"), Some(""), 0, 100));
+        assert_eq!(call("POST", "/v1/relays/close"), Call::Close);
         assert_eq!(call("POST", "/v1/reload"), Call::Reload { strict: false });
         assert_eq!(call("POST", "/v1/reload?strict=true"), Call::Reload { strict: true });
     }
@@ -207,6 +223,7 @@ mod tests {
             ("DELETE", "/v1/table", "GET, HEAD"),
             ("GET", "/v1/reload", "POST"),
             ("get", "/v1/relays", "GET, HEAD"),
+            ("GET", "/v1/relays/close", "POST"),
         ] {
             assert_eq!(parse(method, path), Err(Error::MethodNotAllowed(allowed)), "{method} {path}");
         }

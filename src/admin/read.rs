@@ -10,6 +10,7 @@ use super::call::{Read, cursor_of};
 use super::problem::Error;
 use super::view::{FileView, LookupView, RelayPage, RelayView, RoutePage, RouteView, TableView};
 use super::{Answer, json};
+use crate::close::Facts;
 use crate::config::FileCount;
 use crate::control::Refusal;
 use crate::daemon::Daemon;
@@ -29,7 +30,10 @@ pub(super) async fn answer(daemon: Arc<Daemon>, read: Read) -> Result<Answer, Er
             Read::Route(pattern) => json(StatusCode::OK, &route(&snapshot, &pattern)?),
             Read::Lookup(node) => json(StatusCode::OK, &lookup(&snapshot, &node)?),
             Read::Table => json(StatusCode::OK, &table(&daemon, &snapshot)),
-            Read::Relays { after, limit } => json(StatusCode::OK, &relays(&daemon, after, limit)),
+            Read::Relays { pattern, node, after, limit } => {
+                let wanted = |relay: &Facts| is_wanted(relay, pattern.as_deref(), node.as_deref());
+                json(StatusCode::OK, &relays(&daemon, after, limit, wanted))
+            }
         })
     });
     answered.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
@@ -94,16 +98,16 @@ fn path_of(path: &std::path::Path) -> String {
     absolute(path).unwrap_or_else(|_no_working_folder| path.to_owned()).to_string_lossy().into_owned()
 }
 
-fn relays(daemon: &Daemon, after: u64, limit: usize) -> RelayPage {
-    let mut page = daemon.relays.page(after, limit + 1, |_| true);
+/// Whether a relay was dialed by the route with this pattern, and to this node.
+fn is_wanted(relay: &Facts, pattern: Option<&str>, node: Option<&str>) -> bool {
+    pattern.is_none_or(|pattern| relay.route.pattern.as_str() == pattern)
+        && node.is_none_or(|node| relay.node.as_str() == node)
+}
+
+fn relays(daemon: &Daemon, after: u64, limit: usize, wanted: impl Fn(&Facts) -> bool) -> RelayPage {
+    let mut page = daemon.relays.page(after, limit + 1, wanted);
     let has_more = page.len() > limit;
     page.truncate(limit);
     let next = page.last().map(|relay| relay.id).filter(|_| has_more);
-    let relays = page.into_iter().map(|relay| RelayView {
-        id: relay.id,
-        node: relay.node.to_string(),
-        pattern: relay.route.pattern.as_str().to_owned(),
-        address: relay.address.to_string(),
-    });
-    RelayPage { relays: relays.collect(), next }
+    RelayPage { relays: page.iter().map(|relay| RelayView::of(relay)).collect(), next }
 }

@@ -14,9 +14,10 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::problem::Error;
-use super::view::{AddedView, ChangeView, CloseView, ClosedView, RouteView};
+use super::view::{AddedView, ChangeView, CloseView, ClosedView, RouteView, UpstreamView};
 use crate::control::Control;
 use crate::daemon::Daemon;
+use crate::dial::Upstreams;
 use crate::listen::Peer;
 use crate::relay::Cut;
 
@@ -93,4 +94,13 @@ pub(super) async fn close(daemon: Arc<Daemon>, peer: &Peer, which: CloseView) ->
         CloseView::Ids(ids) => info!(closed, ids = ids.len(), uid, pid, "relays closed"),
     }
     Ok(ClosedView { closed })
+}
+
+/// Makes an upstream healthy, as if it had never failed.
+pub(super) fn reset(upstreams: &Upstreams, peer: &Peer, id: u64) -> Result<UpstreamView, Error> {
+    let found = upstreams.page(id.saturating_sub(1), 1).pop().filter(|health| health.id() == id);
+    let health = found.ok_or(Error::NoUpstream(id))?;
+    upstreams.reset(id);
+    info!(upstream = %health.upstream(), id, uid = peer.uid(), pid = peer.pid(), "upstream reset");
+    Ok(UpstreamView::of(&health))
 }

@@ -5,6 +5,7 @@ pub mod view;
 
 mod call;
 mod change;
+mod explain;
 mod problem;
 mod query;
 mod read;
@@ -107,6 +108,7 @@ async fn answer(
             let which = change::read_body(&head.headers, body).await?;
             Ok(json(StatusCode::OK, &change::close(Arc::clone(daemon), peer, which).await?))
         }
+        Call::Reset(id) => Ok(json(StatusCode::OK, &change::reset(&daemon.upstreams, peer, id)?)),
         Call::Reload { strict } => Ok(json(StatusCode::OK, &change::reload(control, peer, strict).await?)),
     }
 }

@@ -1,15 +1,19 @@
 //! The shapes that the admin API, the commands and the journal share.
 
+mod live;
+
 use std::path::{Path, absolute};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::close::{Facts, Side, millis};
+pub use live::{
+    CandidateView, ClientView, CloseView, ClosedView, ExplainView, FailureView, OpenView, RelayPage, RelayView,
+    StateView, UpstreamPage, UpstreamView,
+};
+
 use crate::config::{Place, Problem, visible};
-use crate::listen::Peer;
-use crate::relay::Registered;
 use crate::route::{Origin, Route, Timeout, TlsPolicy};
 
 /// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute.
@@ -207,74 +211,6 @@ pub struct ChangeView {
     pub warnings: Vec<ProblemView>,
 }
 
-/// A live relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayView {
-    /// Its number, for as long as it lives.
-    pub id: u64,
-    /// Who asked for it; null if it was gone before the system could tell.
-    pub client: Option<ClientView>,
-    /// The node that was asked for.
-    pub node: String,
-    /// The pattern of the route that it was dialed by.
-    #[serde(rename = "match")]
-    pub pattern: String,
-    /// Where it leads, as `address:port`.
-    pub address: String,
-    /// Bytes from the client that the upstream's socket has accepted.
-    pub up: u64,
-    /// Bytes from the upstream that the client's socket has accepted.
-    pub down: u64,
-    /// For how long it has been open, in milliseconds.
-    pub ms: u64,
-}
-
-/// Who asked for a relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ClientView {
-    /// A local process, as it was when it connected.
-    Process {
-        /// Its user.
-        uid: u32,
-        /// Its number; null where the daemon cannot see it.
-        pid: Option<i32>,
-    },
-    /// A client of a TCP forward.
-    Tcp {
-        /// Its end of the connection, as `address:port`.
-        address: String,
-    },
-}
-
-/// Which relays are to be closed: `POST /v1/relays/close`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CloseView {
-    /// Those that were dialed by the route with this pattern, whether it is in force still or not.
-    Match(String),
-    /// Those to this node.
-    Node(String),
-    /// Those with these numbers.
-    Ids(Vec<u64>),
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClosedView {
-    /// How many relays were closed.
-    pub closed: usize,
-}
-
-/// A page of the relays: `GET /v1/relays`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayPage {
-    /// Relays, by number.
-    pub relays: Vec<RelayView>,
-    /// What to ask for the next page with, as `after`; null on the last one.
-    pub next: Option<u64>,
-}
-
 /// What a reload would change: `portolan diff`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffView {
@@ -402,33 +338,6 @@ impl RouteView {
             Origin::Edit { at } => OriginView::Edit { edit: humantime::format_rfc3339_seconds(*at).to_string() },
         };
         Self { spec: RouteSpec::of(route), origin }
-    }
-}
-
-impl RelayView {
-    /// A relay as it is now.
-    pub fn of(relay: &Registered) -> Self {
-        let Facts { client, node, route, address, .. } = relay.facts();
-        Self {
-            id: relay.id,
-            client: ClientView::of(client),
-            node: node.to_string(),
-            pattern: route.pattern.as_str().to_owned(),
-            address: address.to_string(),
-            up: relay.delivered(Side::Client).get(),
-            down: relay.delivered(Side::Upstream).get(),
-            ms: millis(relay.opened.elapsed()),
-        }
-    }
-}
-
-impl ClientView {
-    fn of(peer: &Peer) -> Option<Self> {
-        match peer {
-            Peer::Process { uid, pid } => Some(Self::Process { uid: *uid, pid: *pid }),
-            Peer::Address(address) => Some(Self::Tcp { address: address.to_string() }),
-            Peer::Unknown => None,
-        }
     }
 }
 

@@ -58,18 +58,22 @@ fn cells(route: &RouteView) -> [String; 6] {
     let spec = &route.spec;
     let marks = [(spec.tls != TlsSpec::Switch(false), "tls"), (spec.is_final, "final")];
     let marks: Vec<&str> = marks.iter().filter(|mark| mark.0).map(|mark| mark.1).collect();
-    let origin = match &route.origin {
-        OriginView::File { file, line } => format!("{file}:{line}"),
-        OriginView::Edit { edit } => format!("edit of {edit}"),
-    };
     [
         spec.weight.to_string(),
         spec.pattern.clone(),
         spec.host.join(", "),
         marks.join(", "),
-        origin,
+        origin(route),
         spec.name.clone().unwrap_or_default(),
     ]
+}
+
+/// Where a route is written.
+pub(super) fn origin(route: &RouteView) -> String {
+    match &route.origin {
+        OriginView::File { file, line } => format!("{file}:{line}"),
+        OriginView::Edit { edit } => format!("edit of {edit}"),
+    }
 }
 
 #[cfg(test)]

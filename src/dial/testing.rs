@@ -110,7 +110,9 @@ impl Network for Scripted {
             let Some((after, ending)) = act.end else { return pending().await };
             sleep_until(at(after)).await;
             match ending {
-                Ending::Up => return Some(Up { stream: Stream::Unix(UnixStream::pair().unwrap().0), address, slot: None }),
+                Ending::Up => {
+                    return Some(Up { stream: Stream::Unix(UnixStream::pair().unwrap().0), address, slot: None });
+                }
                 Ending::Refused => tries.fail(this, DialError::Refused),
                 Ending::Local => tries.fail(this, DialError::Local("no descriptors".to_owned())),
             }

@@ -221,8 +221,8 @@ pub fn log_relay(closed: &Closed) {
     }
 }
 
-/// A field of the log must fit into 64 bits to be a number there.
-fn millis(took: Duration) -> u64 {
+/// Whole milliseconds. A field of the log must fit into 64 bits to be a number there.
+pub(crate) fn millis(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 

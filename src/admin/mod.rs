@@ -5,6 +5,7 @@ pub mod view;
 
 mod call;
 mod change;
+mod explain;
 mod problem;
 mod query;
 mod read;
@@ -95,7 +96,7 @@ async fn answer(
     match Call::parse(head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default())? {
         Call::Read(read) => read::answer(Arc::clone(daemon), read).await,
         Call::Add => {
-            let added = change::add(control, peer, change::read_route(&head.headers, body).await?).await?;
+            let added = change::add(control, peer, change::read_body(&head.headers, body).await?).await?;
             let mut answer = json(StatusCode::CREATED, &added);
             if let Ok(location) = location(&added.route.spec.pattern).try_into() {
                 answer.headers_mut().insert(header::LOCATION, location);
@@ -103,19 +104,28 @@ async fn answer(
             Ok(answer)
         }
         Call::Remove(pattern) => Ok(json(StatusCode::OK, &change::remove(control, peer, pattern).await?)),
+        Call::Close => {
+            let which = change::read_body(&head.headers, body).await?;
+            Ok(json(StatusCode::OK, &change::close(Arc::clone(daemon), peer, which).await?))
+        }
+        Call::Reset(id) => Ok(json(StatusCode::OK, &change::reset(&daemon.upstreams, peer, id)?)),
         Call::Reload { strict } => Ok(json(StatusCode::OK, &change::reload(control, peer, strict).await?)),
     }
 }
 
 /// Where the route with this pattern is found.
 pub(crate) fn location(pattern: &str) -> String {
-    // Dots alone would be taken for steps of the path.
-    let segment = match pattern {
+    format!("/v1/routes/{}", segment(pattern))
+}
+
+/// A text as a segment of a path, or as a value in a query.
+pub(crate) fn segment(text: &str) -> String {
+    match text {
+        // Dots alone would be taken for steps of the path.
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
-        pattern => utf8_percent_encode(pattern, SEGMENT).to_string(),
-    };
-    format!("/v1/routes/{segment}")
+        text => utf8_percent_encode(text, SEGMENT).to_string(),
+    }
 }
 
 /// An answer with a view; a line of its own, for those who read it on a terminal.

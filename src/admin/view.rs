@@ -1,10 +1,17 @@
 //! The shapes that the admin API, the commands and the journal share.
 
+mod live;
+
 use std::path::{Path, absolute};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+
+pub use live::{
+    CandidateView, ClientView, CloseView, ClosedView, ExplainView, FailureView, OpenView, RelayPage, RelayView,
+    StateView, UpstreamPage, UpstreamView,
+};
 
 use crate::config::{Place, Problem, visible};
 use crate::route::{Origin, Route, Timeout, TlsPolicy};
@@ -202,29 +209,6 @@ pub struct ChangeView {
     pub changed: usize,
     /// What somebody should look at all the same.
     pub warnings: Vec<ProblemView>,
-}
-
-/// A live relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayView {
-    /// Its number, for as long as it lives.
-    pub id: u64,
-    /// The node that was asked for.
-    pub node: String,
-    /// The pattern of the route that it was dialed by.
-    #[serde(rename = "match")]
-    pub pattern: String,
-    /// Where it leads, as `address:port`.
-    pub address: String,
-}
-
-/// A page of the relays: `GET /v1/relays`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayPage {
-    /// Relays, by number.
-    pub relays: Vec<RelayView>,
-    /// What to ask for the next page with, as `after`; null on the last one.
-    pub next: Option<u64>,
 }
 
 /// What a reload would change: `portolan diff`.

@@ -26,6 +26,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 pub use quiet::Timeouts;
+#[cfg(test)]
+pub(crate) use register::testing;
 pub use register::{Counter, Cut, Register, Registered};
 use tokio::io::AsyncWrite;
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::certs::Authority;
 use crate::support::client::{ask, connect, line, open, upgrade_head};
-use crate::support::daemon::{Daemon, Folder, can_unshare, run_by};
+use crate::support::daemon::{Daemon, Folder, can_unshare, run_by, utf8};
 use crate::support::node::{DeadPort, FullBacklog, Node};
 use crate::support::tls::Lab;
 
@@ -167,11 +168,13 @@ fn a_plain_upstream_that_resets_behind_the_answer_is_up() {
 
 #[test]
 fn an_upstream_that_refuses_our_certificate_is_not_ejected() {
-    let (lab, stranger) = (Lab::new(), Lab::new());
+    let lab = Lab::new();
+    let (cert, key) = Authority::new("stranger").client("portolan").write(lab.path(), "stranger");
+    let identity = format!(", cert = '{}', key = '{}'", utf8(&cert), utf8(&key));
     // Under TLS 1.3 it would say so behind the handshake.
     let server = lab.openssl(&["-rev", "-tls1_2", "-Verify", "1", "-verify_return_error", "-CAfile", lab.ca()]);
     let backup = Node::named("backup");
-    let tls = lab.trusting(&stranger.identity()) + "\nweight = 200";
+    let tls = lab.trusting(&identity) + "\nweight = 200";
     let daemon = Daemon::start_with(&(server.route("^db@", &tls) + &backup.route("db", "")), DEBUG);
     for _ in 0..3 {
         let (said, _, closed) = first_byte(&daemon, "db@x");

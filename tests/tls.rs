@@ -218,9 +218,11 @@ fn a_route_whose_tls_fails_says_why_and_the_next_is_taken() {
         assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], 2);
 
         // It is ejected now, and tried all the same where there is no other.
+        let mark = daemon.mark();
         let (told, told_status) = refusal(&daemon, &format!("{node}@alone"));
         assert!(told.starts_with(error), "{node}: {told}");
         assert_eq!(told_status, status, "{node}");
+        daemon.wait_after(mark, "refused");
     }
 }
 

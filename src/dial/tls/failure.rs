@@ -181,7 +181,9 @@ fn alert(description: AlertDescription) -> String {
         AlertDescription::InsufficientSecurity => "insufficient_security",
         AlertDescription::IllegalParameter => "illegal_parameter",
         AlertDescription::DecodeError => "decode_error",
-        AlertDescription::DecryptError => "decrypt_error",
+        AlertDescription::DecryptError => {
+            "decrypt_error: the signature of our client certificate, or ours, is wrong to it"
+        }
         AlertDescription::UnexpectedMessage => "unexpected_message",
         AlertDescription::NoApplicationProtocol => {
             "no_application_protocol: it wants ALPN, which portolan does not use"
@@ -193,7 +195,8 @@ fn alert(description: AlertDescription) -> String {
     text.to_owned()
 }
 
-/// Whether the peer speaks of our certificate: the client's is the only one that it looks at.
+/// Whether the peer speaks of our certificate: the client's is the only one that it looks at, and the only signature
+/// that it verifies.
 fn is_about_us(description: AlertDescription) -> bool {
     matches!(
         description,
@@ -205,6 +208,7 @@ fn is_about_us(description: AlertDescription) -> bool {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
     )
 }
 

@@ -16,6 +16,7 @@ mod support;
 mod admin;
 mod check;
 mod churn;
+mod compare;
 mod connect;
 mod demo;
 mod docs;

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,7 +44,10 @@ impl Running {
     ) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
-        let ca = certificates(folder.path());
+        let ca = folder.path().join("ca.pem");
+        if matches!(setting, Setting::Tls | Setting::Silent) {
+            certificates(folder.path());
+        }
         let mut upstreams = Vec::new();
         let mut upstream = |kind| start_upstream(kind, folder.path(), &mut upstreams);
         let address = match setting {
@@ -183,10 +186,10 @@ fn start_upstream(kind: Kind, folder: &Path, upstreams: &mut Vec<Process>) -> Re
     Ok(address)
 }
 
-fn certificates(folder: &Path) -> PathBuf {
+fn certificates(folder: &Path) {
     let authority = Authority::new("bench");
     authority.server(&["127.0.0.1"]).write(folder, "node");
-    authority.write(folder, "ca")
+    authority.write(folder, "ca");
 }
 
 /// Ports that nobody has at the moment.
@@ -205,10 +208,14 @@ fn free_ports<const N: usize>() -> Result<[u16; N], Failure> {
 fn listens(door: &Door) -> Result<bool, Failure> {
     match door {
         Door::Unix(path) | Door::Head(path) => {
+            if !path.exists() {
+                return Ok(false);
+            }
             let path = path.display().to_string();
             let table = fs::read_to_string("/proc/net/unix")?;
-            // The fourth field is __SO_ACCEPTCON.
-            Ok(table.lines().any(|line| line.ends_with(&path) && line.split_whitespace().nth(3) == Some("00010000")))
+            // The fourth field is __SO_ACCEPTCON. HAProxy binds another name and moves it here, where the table has the
+            // first one.
+            Ok(table.lines().any(|line| line.contains(&path) && line.split_whitespace().nth(3) == Some("00010000")))
         }
         Door::Tcp(address) | Door::Tls { address, .. } => {
             let local = format!("0100007F:{:04X}", address.port());

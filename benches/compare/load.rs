@@ -5,8 +5,8 @@
 use std::io::{self, BufRead, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -207,11 +207,10 @@ fn connections(dialer: &Dialer<'_>, workers: usize, seconds: f64) -> Outcome {
     outcome
 }
 
-/// One failure more; the first is said.
+/// One failure more; the first of the process is said.
 fn said(failed: usize, error: &io::Error) -> usize {
-    if failed == 0 {
-        eprintln!("a request failed: {error}");
-    }
+    static FIRST: Once = Once::new();
+    FIRST.call_once(|| eprintln!("a request failed: {error}"));
     failed + 1
 }
 

@@ -188,7 +188,8 @@ fn start_upstream(kind: Kind, folder: &Path, upstreams: &mut Vec<Process>) -> Re
 
 fn certificates(folder: &Path) {
     let authority = Authority::new("bench");
-    authority.server(&["127.0.0.1"]).write(folder, "node");
+    // nginx compares names alone.
+    authority.server(&["127.0.0.1", "node.bench"]).write(folder, "node");
     authority.write(folder, "ca");
 }
 

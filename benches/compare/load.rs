@@ -3,25 +3,16 @@
 //! Plain threads and blocking sockets, which cost less than any of the proxies.
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustls::client::Resumption;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, IpAddr, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-
+use crate::dialer::{Dialer, Wire, exchange};
 use crate::stats::quantile;
 use crate::task::{ASK, DOWNLOAD, Door, HOLD, Load, MESSAGE, Outcome, UNIT, UPLOAD};
 
 const BUFFER: usize = 256 << 10;
-const HEAD: &[u8] = b"CONNECT db@bench HTTP/1.1\r\nHost: portolan\r\n\r\n";
-/// An answer that takes longer is a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Threads that open what is held, or ask at a fixed rate.
 const WORKERS: usize = 16;
 
@@ -37,94 +28,6 @@ pub(crate) fn run(door: &Door, load: &Load) {
         Load::Steady { rate, relays, seconds, mark } => steady(&dialer, rate, relays, seconds, mark),
     };
     println!("{}", serde_json::to_string(&outcome).unwrap());
-}
-
-trait Wire: Read + Write + Send {}
-impl<T: Read + Write + Send> Wire for T {}
-
-struct Dialer<'a> {
-    door: &'a Door,
-    tls: Option<Arc<ClientConfig>>,
-}
-
-impl<'a> Dialer<'a> {
-    fn new(door: &'a Door) -> Self {
-        let tls = if let Door::Tls { ca, resume, .. } = door {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-            let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-            if !resume {
-                config.resumption = Resumption::disabled();
-            }
-            Some(Arc::new(config))
-        } else {
-            None
-        };
-        Self { door, tls }
-    }
-
-    fn open(&self) -> io::Result<Box<dyn Wire>> {
-        match (self.door, &self.tls) {
-            (Door::Unix(path), _) => unix(path).map(|stream| Box::new(stream) as _),
-            (Door::Head(path), _) => {
-                let mut stream = unix(path)?;
-                stream.write_all(HEAD)?;
-                established(&mut stream)?;
-                Ok(Box::new(stream))
-            }
-            (Door::Tls { address, .. }, Some(config)) => {
-                let name = ServerName::IpAddress(IpAddr::from(address.ip()));
-                let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-                Ok(Box::new(StreamOwned::new(connection, tcp(address)?)))
-            }
-            (Door::Tcp(address) | Door::Tls { address, .. }, _) => tcp(address).map(|stream| Box::new(stream) as _),
-        }
-    }
-
-    /// A connection that has answered this command; and the answer's mark.
-    fn ask(&self, command: u8) -> io::Result<(Box<dyn Wire>, u8)> {
-        let mut stream = self.open()?;
-        let mark = exchange(&mut *stream, command)?;
-        Ok((stream, mark))
-    }
-}
-
-fn unix(path: &std::path::Path) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-fn tcp(address: &std::net::SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// Reads the answer to the head; the upstream says nothing of its own accord, so nothing can be behind it.
-fn established(stream: &mut UnixStream) -> io::Result<()> {
-    let mut answer = [0; 1024];
-    let mut length = 0;
-    while !answer[..length].ends_with(b"\r\n\r\n") {
-        let read = stream.read(&mut answer[length..])?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        length += read;
-    }
-    if !answer.starts_with(b"HTTP/1.1 200 ") {
-        return Err(io::Error::other(String::from_utf8_lossy(&answer[..length])));
-    }
-    Ok(())
-}
-
-fn exchange(stream: &mut dyn Wire, command: u8) -> io::Result<u8> {
-    let mut message = [command; MESSAGE];
-    stream.write_all(&message)?;
-    stream.flush()?;
-    stream.read_exact(&mut message)?;
-    Ok(message[0])
 }
 
 fn bulk(dialer: &Dialer<'_>, streams: usize, upload: bool, seconds: f64) -> Outcome {

@@ -18,6 +18,7 @@
 
 #[path = "../../tests/support/certs.rs"]
 mod certs;
+mod dialer;
 mod load;
 mod measure;
 mod options;

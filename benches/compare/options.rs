@@ -84,7 +84,11 @@ impl Options {
 
     /// The doors of this peer at which this is measured.
     pub(crate) fn entries(&self, measure: &Measure, peer: &Peer) -> Vec<Entry> {
-        let wanted = |entry: &&Entry| peer.is_direct() || self.doors.is_empty() || self.doors.contains(entry);
+        let wanted = |entry: &&Entry| match &self.doors[..] {
+            _ if peer.is_direct() => true,
+            [] => entry.usual(),
+            doors => doors.contains(entry),
+        };
         measure.entries(peer).iter().filter(wanted).copied().collect()
     }
 }

@@ -47,10 +47,19 @@ pub(crate) enum Reload {
 pub(crate) enum Entry {
     /// A Unix socket, where a head names the node; portolan's alone.
     Head,
+    /// The same, where the client is handed the upstream's socket and portolan is out of the way.
+    HandOff,
     /// A Unix socket that leads to one node.
     Unix,
     /// A TCP port that leads to one node.
     Tcp,
+}
+
+impl Entry {
+    /// Measured without being asked for.
+    pub(crate) fn usual(self) -> bool {
+        self != Self::HandOff
+    }
 }
 
 /// One that is measured.
@@ -98,7 +107,7 @@ pub(crate) const PEERS: &[Peer] = &[
     Peer {
         name: "portolan",
         version: &["{portolan}", "--version"],
-        entries: &[Entry::Head, Entry::Unix, Entry::Tcp],
+        entries: &[Entry::Head, Entry::Unix, Entry::Tcp, Entry::HandOff],
         settings: ALL,
         files: &[
             ("portolan.toml", include_str!("peers/portolan.toml")),

@@ -27,6 +27,7 @@ impl Row {
         match (self.peer.is_direct(), self.entry) {
             (true, _) => "-",
             (false, Entry::Head) => "Unix, head",
+            (false, Entry::HandOff) => "hand-off",
             (false, Entry::Unix) => "Unix",
             (false, Entry::Tcp) => "TCP",
         }
@@ -93,6 +94,7 @@ impl Results {
                 let share = if better == Better::More { ratio } else { 1.0 / ratio };
                 let label = match row.entry {
                     Entry::Head => format!("{} (head)", row.peer.name),
+                    Entry::HandOff => format!("{} (hand-off)", row.peer.name),
                     Entry::Unix => row.peer.name.to_owned(),
                     Entry::Tcp => format!("{} (TCP)", row.peer.name),
                 };

@@ -79,6 +79,7 @@ impl Running {
             (true, _, Setting::Tls) => Door::Tls { address, ca, resume },
             (true, ..) => Door::Tcp(address),
             (false, Entry::Head, _) => Door::Head(head),
+            (false, Entry::HandOff, _) => Door::HandOff(head),
             (false, Entry::Unix, _) => Door::Unix(unix),
             (false, Entry::Tcp, _) => Door::Tcp(tcp),
         };
@@ -208,7 +209,7 @@ fn free_ports<const N: usize>() -> Result<[u16; N], Failure> {
 /// Whether somebody listens there, without a connection that the peer would have to dial for.
 fn listens(door: &Door) -> Result<bool, Failure> {
     match door {
-        Door::Unix(path) | Door::Head(path) => {
+        Door::Unix(path) | Door::Head(path) | Door::HandOff(path) => {
             if !path.exists() {
                 return Ok(false);
             }

@@ -26,6 +26,8 @@ pub(crate) enum Door {
     Unix(PathBuf),
     /// portolan's: a head names the node, and its answer is awaited.
     Head(PathBuf),
+    /// portolan's: the upstream's own socket is handed to the client.
+    HandOff(PathBuf),
     Tcp(SocketAddr),
     /// Direct alone: the client is who speaks TLS.
     Tls {

@@ -114,7 +114,10 @@ fn connections(running: &mut Running, extent: &Extent, workers: usize) -> Result
 /// The outcome, and the seconds of CPU that the proxy used.
 fn loaded(running: &mut Running, load: &Load) -> Result<(Outcome, f64), Failure> {
     // What the first connection of a process costs is not what is measured.
-    running.load(&Load::Connections { workers: 1, seconds: 0.01 })?;
+    let first = running.load(&Load::Connections { workers: 1, seconds: 0.01 })?;
+    if first["failed"] > 0.0 {
+        return Err("its first connections failed".into());
+    }
     let before = running.used()?.cpu;
     let outcome = running.load(load)?;
     Ok((outcome, running.used()?.cpu - before))

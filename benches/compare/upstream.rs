@@ -19,7 +19,8 @@ use crate::task::{ASK, DOWNLOAD, HOLD, Kind, MESSAGE, UNIT, UPLOAD};
 
 /// More than any load has connections that talk.
 const THREADS: usize = 256;
-const BUFFER: usize = 256 << 10;
+/// What programs usually take. Direct alone gains by a larger one.
+const BUFFER: usize = 64 << 10;
 
 /// Serves until it is ended.
 pub(crate) fn run(kind: Kind, folder: &Path) {

@@ -185,8 +185,9 @@ fn every_command_and_flag_is_in_the_help() {
     let mut flags = BTreeSet::new();
     for (path, page) in pages() {
         for flag in page.split('`').filter(|span| span.starts_with("--") && !span.contains([' ', '\n'])) {
-            // curl's.
-            assert!(help.contains(flag) || flag == "--connect-to", "{}: {flag}", path.display());
+            // curl's, and those of the benchmark.
+            let others = ["--connect-to", "--only", "--both"];
+            assert!(help.contains(flag) || others.contains(&flag), "{}: {flag}", path.display());
             flags.insert(flag.to_owned());
         }
     }

@@ -17,6 +17,7 @@ mod admin;
 mod check;
 mod churn;
 mod clients;
+mod compare;
 mod connect;
 mod demo;
 mod docs;

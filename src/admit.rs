@@ -81,6 +81,11 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// How many may be open.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// Changes the limit; what is open stays open.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::dial::{self, Attempt, DialError, Stage};
+use crate::dial::{self, Attempt, DialError, Slot, Stage};
+use crate::listen::Peer;
 use crate::node::NodeName;
+use crate::relay::Registered;
 use crate::request::BadHead;
 use crate::route::{Route, Row};
 
@@ -27,8 +29,24 @@ pub enum Refused {
     Draining,
     /// The head is no request.
     BadHead(BadHead),
+    /// The client asked for a descriptor that it can't have.
+    NoHandoff(NoHandoff),
     /// The client went away before it was connected; there is nobody to answer.
     ClientGone,
+}
+
+/// Why a client can't have the upstream's descriptor; without hand-off it can be connected.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoHandoff {
+    /// What the upstream gets and gives is not what its socket carries.
+    #[error("hand-off needs a plain TCP upstream; route {:?} has TLS: ask without handoff=1", .0.pattern.as_str())]
+    Tls(Arc<Row<Route>>),
+    /// A descriptor goes over a Unix socket only.
+    #[error("hand-off needs a client on a Unix socket: ask without handoff=1")]
+    NotUnix,
+    /// The system does not pass the descriptor.
+    #[error("the system does not pass the descriptor: {0}; ask again, or without handoff=1")]
+    System(String),
 }
 
 /// How a refusal is told, in the words of each protocol.
@@ -59,6 +77,9 @@ impl Refused {
                 let (status, socks5) = bad_head(bad);
                 (status, "bad_request", "http_request_error", socks5)
             }
+            // The client's wish and the route do not go together; what the system refuses, it may grant later.
+            Self::NoHandoff(NoHandoff::Tls(_) | NoHandoff::NotUnix) => (409, "no_handoff", "http_request_denied", 1),
+            Self::NoHandoff(NoHandoff::System(_)) => (503, "no_handoff", "proxy_internal_error", 1),
             // Nobody is told. The status is the one that logs of HTTP servers have for it.
             Self::ClientGone => (499, "client_gone", "http_request_error", 1),
         };
@@ -88,11 +109,14 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
     // The deadline was over before the first attempt.
     let Some(last) = attempts.last() else { return (504, "connection_timeout", 4) };
     match (&last.error, last.stage) {
+        (DialError::Full(_), _) => (503, "connection_limit_reached", 1),
         (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),
         (DialError::Refused, _) => (502, "connection_refused", 5),
         (DialError::Unreachable(_), _) => (502, "destination_ip_unroutable", 3),
         (DialError::TimedOut, Stage::Dns) => (504, "dns_timeout", 4),
-        (DialError::TimedOut, Stage::Tcp | Stage::Tls) | (DialError::Overtaken(_), _) => (504, "connection_timeout", 4),
+        (DialError::TimedOut, Stage::Limit | Stage::Tcp | Stage::Tls) | (DialError::Overtaken(_), _) => {
+            (504, "connection_timeout", 4)
+        }
         (DialError::Terminated, _) => (502, "connection_terminated", 1),
         (DialError::Certificate(_), _) => (502, "tls_certificate_error", 1),
         (DialError::Alert(_) | DialError::Credential(_), _) => (502, "tls_alert_received", 1),
@@ -106,7 +130,7 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
 /// Status and SOCKS5 reply.
 fn bad_head(bad: &BadHead) -> (u16, u8) {
     match bad {
-        BadHead::Malformed(_) | BadHead::Truncated => (400, 1),
+        BadHead::Malformed(_) | BadHead::BytesBehind | BadHead::Truncated => (400, 1),
         BadHead::TooLarge | BadHead::TooManyHeaderLines => (431, 1),
         BadHead::TooSlow => (408, 1),
         BadHead::SocksCommand(_) => (400, 7),
@@ -136,6 +160,7 @@ impl fmt::Display for Refused {
             Self::Busy => f.write_str("as many requests and relays are open as limits.relays allows"),
             Self::Draining => f.write_str("the daemon is ending and takes no new requests"),
             Self::BadHead(bad) => write!(f, "this is not a request: {bad}"),
+            Self::NoHandoff(why) => why.fmt(f),
             Self::ClientGone => f.write_str("the client went away before it was connected"),
         }
     }
@@ -159,6 +184,8 @@ pub fn log_refusal(node: Option<&NodeName>, refused: &Refused, took: Duration) {
 /// What a relay keeps of its request: its own route, and nothing of the table.
 #[derive(Debug)]
 pub struct Facts {
+    /// Who asked.
+    pub client: Peer,
     /// The node that was asked for.
     pub node: NodeName,
     /// The route that led to it.
@@ -167,12 +194,21 @@ pub struct Facts {
     pub address: SocketAddr,
     /// How many attempts it took, the last one included.
     pub attempts: usize,
+    /// Its place among the route's relays, if the route bounds them.
+    pub slot: Option<Arc<Slot>>,
+}
+
+/// Writes the line of a connection that its client was given; nothing more is known of it from here on.
+pub fn log_handoff(facts: &Facts, took: Duration) {
+    let Facts { client: _, node, route, address, attempts, slot: _ } = facts;
+    let (node, route, ms) = (node.as_str(), route.pattern.as_str(), millis(took));
+    info!(node, route, %address, attempts, ms, "handed off");
 }
 
 /// Writes the line of a relay that has ended.
-pub fn log_relay(facts: &Facts, closed: &Closed) {
-    let Facts { node, route, address, attempts } = facts;
-    let Closed { up, down, open_for, end } = closed;
+pub fn log_relay(closed: &Closed) {
+    let Closed { relay, up, down, open_for, end } = closed;
+    let Facts { client: _, node, route, address, attempts, slot: _ } = relay.facts();
     // As text and not by `Display`: a client chooses its name, which must not look like further fields.
     let (node, route) = (node.as_str(), route.pattern.as_str());
     let (ms, by) = (millis(*open_for), end.who());
@@ -185,14 +221,16 @@ pub fn log_relay(facts: &Facts, closed: &Closed) {
     }
 }
 
-/// A field of the log must fit into 64 bits to be a number there.
-fn millis(took: Duration) -> u64 {
+/// Whole milliseconds. A field of the log must fit into 64 bits to be a number there.
+pub(crate) fn millis(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How a relay ended.
 #[derive(Debug)]
 pub struct Closed {
+    /// What is known of it.
+    pub relay: Arc<Registered>,
     /// Bytes from the client to the upstream.
     pub up: u64,
     /// Bytes from the upstream to the client.
@@ -237,6 +275,8 @@ pub enum End {
     IdleTimeout,
     /// A drain came to its end.
     Drained,
+    /// An operator closed it.
+    Closed,
 }
 
 impl End {
@@ -260,7 +300,7 @@ impl End {
                 Side::Client => "client",
                 Side::Upstream => "upstream",
             },
-            Self::HalfCloseTimeout(_) | Self::IdleTimeout | Self::Drained => "portolan",
+            Self::HalfCloseTimeout(_) | Self::IdleTimeout | Self::Drained | Self::Closed => "portolan",
         }
     }
 
@@ -273,6 +313,7 @@ impl End {
             Self::HalfCloseTimeout(_) => "half_close_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::Drained => "drained",
+            Self::Closed => "closed",
         }
     }
 }
@@ -293,13 +334,14 @@ pub(crate) mod tests {
     fn the_table_of_outcomes() {
         let failed = |stage, error| Refused::AllFailed(vec![attempt("x", "h:1", stage, error)]);
         let text = || "why".to_owned();
-        let bad = Refused::BadHead;
+        let (bad, handoff) = (Refused::BadHead, Refused::NoHandoff);
         for (refused, status, code, proxy_status, socks5) in [
             (Refused::NoRoute, 404, "no_route", "destination_not_found", 4),
             (Refused::Busy, 503, "busy", "connection_limit_reached", 1),
             (Refused::Draining, 503, "draining", "connection_limit_reached", 1),
             (Refused::ClientGone, 499, "client_gone", "http_request_error", 1),
             (Refused::AllFailed(vec![]), 504, "all_failed", "connection_timeout", 4),
+            (failed(Stage::Limit, DialError::Full(5)), 503, "all_failed", "connection_limit_reached", 1),
             (failed(Stage::Dns, DialError::NameNotFound), 502, "all_failed", "dns_error", 1),
             (failed(Stage::Dns, DialError::NameLookup(text())), 502, "all_failed", "dns_error", 1),
             (failed(Stage::Dns, DialError::TimedOut), 504, "all_failed", "dns_timeout", 4),
@@ -313,6 +355,16 @@ pub(crate) mod tests {
             (failed(Stage::Tls, DialError::Tls(text())), 502, "all_failed", "tls_protocol_error", 1),
             (failed(Stage::Tcp, DialError::Local(text())), 503, "all_failed", "proxy_internal_error", 1),
             (bad(BadHead::Malformed(text())), 400, "bad_request", "http_request_error", 1),
+            (bad(BadHead::BytesBehind), 400, "bad_request", "http_request_error", 1),
+            (
+                handoff(NoHandoff::Tls(attempt("x", "", Stage::Tls, DialError::TimedOut).route)),
+                409,
+                "no_handoff",
+                "http_request_denied",
+                1,
+            ),
+            (handoff(NoHandoff::NotUnix), 409, "no_handoff", "http_request_denied", 1),
+            (handoff(NoHandoff::System(text())), 503, "no_handoff", "proxy_internal_error", 1),
             (bad(BadHead::Truncated), 400, "bad_request", "http_request_error", 1),
             (bad(BadHead::TooSlow), 408, "bad_request", "http_request_error", 1),
             (bad(BadHead::TooLarge), 431, "bad_request", "http_request_error", 1),
@@ -348,6 +400,11 @@ pub(crate) mod tests {
         assert_eq!(
             Refused::BadHead(BadHead::TooLarge).detail(),
             "this is not a request: the head is longer than 8192 bytes"
+        );
+        let tls = attempt("^db@", "", Stage::Tls, DialError::TimedOut).route;
+        assert_eq!(
+            Refused::NoHandoff(NoHandoff::Tls(tls)).detail(),
+            "hand-off needs a plain TCP upstream; route \"^db@\" has TLS: ask without handoff=1"
         );
         assert_eq!(Refused::AllFailed(vec![]).detail(), "the time was over before anything could be dialed");
     }

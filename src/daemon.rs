@@ -12,7 +12,7 @@ use crate::admit::Admission;
 use crate::config::{Config, Problems};
 use crate::control::Control;
 use crate::descriptors;
-use crate::dial::Upstreams;
+use crate::dial::{Ends, Upstreams};
 use crate::drain::Drain;
 use crate::edits::{Edits, state_folder};
 use crate::journal::{Damage, JournalError};
@@ -23,7 +23,9 @@ use crate::node::NodeName;
 use crate::plan::{Plan, Snapshot};
 use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
+use crate::route::{Route, Timeout};
 use crate::systemd;
+use crate::workers::Workers;
 
 /// What every request shares.
 #[derive(Debug)]
@@ -97,15 +99,16 @@ impl Daemon {
     }
 
     /// The candidates for a node, by the table in force.
-    pub fn plan(&self, node: NodeName) -> Plan {
+    pub fn plan(&self, node: NodeName, client: Option<Ends>) -> Plan {
         let (upstreams, dial) = (Arc::clone(&self.upstreams), self.config.load().dial.clone());
-        Plan::new(self.snapshot(), upstreams, dial, node)
+        Plan::new(self.snapshot(), upstreams, dial, node, client)
     }
 
-    /// How long a relay may be silent.
-    pub fn relay_timeouts(&self) -> Timeouts {
+    /// How long a relay of this route may be silent.
+    pub fn relay_timeouts(&self, route: &Route) -> Timeouts {
         let config = self.config.load();
-        Timeouts { half_close: config.limits.half_close_timeout, idle: config.limits.idle_timeout }
+        let idle = route.settings().idle_timeout.map_or(config.limits.idle_timeout, Timeout::duration);
+        Timeouts { half_close: config.limits.half_close_timeout, idle }
     }
 
     /// Swaps in a table and returns the one that was in force; its caller frees it.
@@ -147,7 +150,8 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     }
     descriptors::raise();
 
-    let mut doors = Doors::default();
+    let workers = Workers::start().map_err(|error| StartError::System("cannot start the threads that serve", error))?;
+    let mut doors = Doors::new(workers);
     let (control, asks) = Control::new();
     let prepared = prepare(&doors, &loaded.config, control, &mut inherited).map_err(StartError::Bind)?;
     for unused in inherited.left() {
@@ -180,8 +184,8 @@ fn prepare(
 ) -> Result<Vec<Prepared>, Vec<BindError>> {
     let path = socket_path(config, inherited);
     let admin = admin_path(config, &path, inherited);
-    let socket = Doors::prepare_socket(path, &config.socket.access, inherited).map_err(|error| vec![error])?;
-    let admin = Doors::prepare_admin(admin, &config.admin.access, control, inherited).map_err(|error| vec![error])?;
+    let socket = doors.prepare_socket(path, &config.socket.access, inherited).map_err(|error| vec![error])?;
+    let admin = doors.prepare_admin(admin, &config.admin.access, control, inherited).map_err(|error| vec![error])?;
     let mut prepared = doors.prepare_forwards(&config.forwards, inherited)?;
     prepared.extend([socket, admin]);
     Ok(prepared)
@@ -196,6 +200,7 @@ async fn drain(daemon: &Daemon, mut reloader: Reloader, mut end: End) {
     reloader.shut_doors();
     let in_order = daemon.drain.in_order(timeout, end.asked()).await;
     let relays = daemon.admission.open();
+    daemon.relays.cut_all();
     daemon.drain.cut().await;
     if in_order || relays == 0 {
         info!("ended");

@@ -30,6 +30,8 @@ pub mod relay;
 // How it ended: the only map from errors to status, label and log line.
 pub mod close;
 
+// The threads that serve, each with a runtime of its own.
+pub mod workers;
 // Composes: load, bind, tell systemd, serve, reload, drain.
 pub mod daemon;
 // What may be written in the files, and what is meant.
@@ -61,5 +63,7 @@ pub mod admin;
 // What the service manager is told.
 pub mod systemd;
 
+// The other side of the socket: how a program in Rust asks, with and without hand-off.
+pub mod client;
 // The commands, one file for each.
 pub mod cli;

@@ -37,8 +37,9 @@ pub struct Outcome {
     pub ended: Vec<Ended>,
 }
 
-/// Reads everything. `previous` is what is in force: its trusts stand in for files that have gone bad since. What is odd
-/// about a route is not said again if `told` has it as it is. `edits` are the edits at run time that lie over the files.
+/// Reads everything. `previous` is what is in force: its trusts stand in for files that have gone bad since, and what its
+/// routes have open is counted on. What is odd about a route is not said again if `told` has it as it is. `edits` are the
+/// edits at run time that lie over the files.
 pub fn load(
     path: &Path,
     previous: Option<&Snapshot>,
@@ -64,7 +65,8 @@ pub fn load(
         let (applied, files) = applied?;
         ended = applied.ended;
         let (table, removed, trusts) = (applied.table, applied.removed, Arc::new(trusts));
-        Some(Loaded { config, snapshot: Snapshot { generation: 1, table, removed, files, trusts } })
+        let slots = previous.map(|previous| Arc::clone(&previous.slots)).unwrap_or_default();
+        Some(Loaded { config, snapshot: Snapshot { generation: 1, table, removed, files, trusts, slots } })
     });
     Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files, ended }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{DialConfig, FileCount};
-use crate::dial::{Health, Trust, Trusts, Upstreams};
+use crate::dial::{DialError, Ends, Health, Slot, Slots, Trust, Trusts, Turn, Upstreams, header};
 use crate::node::NodeName;
 use crate::route::{Rank, Route, RouteTable, Row, Timeout, Upstream};
 
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub files: Vec<FileCount>,
     /// What the files of the routes' TLS policies held when the table was built.
     pub trusts: Arc<Trusts>,
+    /// What the routes that bound it have open: the same in every snapshot of a daemon.
+    pub slots: Arc<Slots>,
 }
 
 impl Snapshot {
@@ -33,6 +35,7 @@ impl Snapshot {
             removed: self.removed.clone(),
             files: self.files.clone(),
             trusts: Arc::clone(&self.trusts),
+            slots: Arc::clone(&self.slots),
         }
     }
 }
@@ -47,8 +50,12 @@ pub struct Plan {
     upstreams: Arc<Upstreams>,
     dial: DialConfig,
     node: NodeName,
+    /// Where the client comes from, where that can be told.
+    client: Option<Ends>,
     /// The route in hand and the next of its upstreams.
     current: Option<(Arc<Row<Route>>, usize)>,
+    /// The request's turn at that route.
+    turn: Option<Arc<Turn>>,
     /// Behind which of the table's entries the search goes on.
     after: Option<Rank>,
     /// The ejected ones that were met, in their order.
@@ -64,6 +71,10 @@ pub struct Candidate {
     pub health: Arc<Health>,
     /// What the route's TLS trusts, if it has TLS.
     pub trust: Option<Arc<Trust>>,
+    /// What the upstream hears before anything else, if the route has `proxy_protocol`.
+    pub preface: Option<Arc<[u8]>>,
+    /// The request's turn at the route, if the route bounds its relays.
+    pub turn: Option<Arc<Turn>>,
     /// How long an attempt may take: name lookup, TCP and TLS of all its addresses.
     pub connect_timeout: Duration,
     /// How long it may be without an answer before the next candidate is started beside it; `None`: for ever.
@@ -77,12 +88,38 @@ impl Candidate {
     pub fn upstream(&self) -> &Upstream {
         self.health.upstream()
     }
+
+    /// The request's slot among the route's relays; `None` if they are not bounded, an error if all are taken.
+    pub fn slot(&self) -> Result<Option<Arc<Slot>>, DialError> {
+        self.turn.as_ref().map(|turn| turn.slot()).transpose()
+    }
 }
 
 impl Plan {
     /// A plan that has not searched yet.
-    pub fn new(snapshot: Arc<Snapshot>, upstreams: Arc<Upstreams>, dial: DialConfig, node: NodeName) -> Self {
-        Self { snapshot, upstreams, dial, node, current: None, after: None, behind: VecDeque::new() }
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        upstreams: Arc<Upstreams>,
+        dial: DialConfig,
+        node: NodeName,
+        client: Option<Ends>,
+    ) -> Self {
+        Self {
+            snapshot,
+            upstreams,
+            dial,
+            node,
+            client,
+            current: None,
+            turn: None,
+            after: None,
+            behind: VecDeque::new(),
+        }
+    }
+
+    /// The route that is tried first as long as its upstreams are healthy; this takes no candidate.
+    pub fn heaviest(&self) -> Option<&Arc<Row<Route>>> {
+        self.snapshot.table.find(&self.node, None)
     }
 
     /// Whether nothing has matched so far; after the last candidate: whether nothing matched anywhere.
@@ -107,6 +144,7 @@ impl Plan {
             }
             let route = self.snapshot.table.find(&self.node, self.after)?;
             self.after = Some(route.rank());
+            self.turn = Turn::at(route, &self.snapshot.slots);
             self.current = Some((Arc::clone(route), 0));
         }
     }
@@ -114,9 +152,12 @@ impl Plan {
     fn candidate(&self, route: &Arc<Row<Route>>, upstream: &Upstream) -> Candidate {
         let settings = route.settings();
         let health = self.upstreams.meet(upstream, route.tls.as_ref());
+        let preface = || header(self.client, &self.node).into();
         Candidate {
             route: Arc::clone(route),
             trust: route.tls.as_ref().and_then(|policy| self.snapshot.trusts.get(policy)).cloned(),
+            preface: settings.proxy_protocol.then(preface),
+            turn: self.turn.clone(),
             connect_timeout: settings.connect_timeout.unwrap_or(self.dial.connect_timeout),
             race_after: settings.race_after.map_or(self.dial.race_after, Timeout::duration),
             is_ejected: health.is_ejected(),
@@ -165,13 +206,13 @@ mod tests {
             });
             let table = RouteTable::from_entries(routes.collect()).unwrap();
             let (removed, files, trusts) = (RouteTable::new(), Vec::new(), Arc::new(Trusts::new(None)));
-            let snapshot = Arc::new(Snapshot { generation: 1, table, removed, files, trusts });
+            let snapshot = Arc::new(Snapshot { generation: 1, table, removed, files, trusts, slots: Arc::default() });
             Self { snapshot, upstreams: Scripted::new(&[Act::HANG; 9]).upstreams(Drain::new()) }
         }
 
         fn plan(&self) -> Plan {
             let (snapshot, upstreams) = (Arc::clone(&self.snapshot), Arc::clone(&self.upstreams));
-            Plan::new(snapshot, upstreams, DialConfig::default(), NodeName::parse("db@x").unwrap())
+            Plan::new(snapshot, upstreams, DialConfig::default(), NodeName::parse("db@x").unwrap(), None)
         }
 
         fn ports(&self) -> Vec<u16> {

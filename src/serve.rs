@@ -1,6 +1,5 @@
 //! One request, from accepted client to closed relay: the page to read first.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -11,27 +10,31 @@ use crate::daemon::Daemon;
 use crate::deadline::Deadline;
 use crate::dial::{self, Dialed};
 use crate::listen::Client;
-use crate::relay::Relay;
+use crate::relay::{Registered, Relay, handoff};
 use crate::stream::Stream;
 
 /// Serves one client, and writes the one line that the log has of it.
 pub async fn serve(daemon: Arc<Daemon>, client: Box<Client>) {
     // In a box: what connecting needs is given back before the relay, which may stay for weeks.
-    let Some((client, Connected { facts, upstream, tail, admitted })) = Box::pin(answer(&daemon, client)).await else {
-        return;
-    };
-    let facts = daemon.relays.enter(facts);
-    let relay = Relay::between(client, upstream, tail).timeouts(daemon.relay_timeouts());
-    let closed = relay.until_closed(pin!(daemon.drain.cut_off())).await;
+    let Some((relay, registered, admitted)) = Box::pin(open(daemon, client)).await else { return };
+    let closed = relay.until_closed(registered).await;
     drop(admitted);
-    close::log_relay(&facts, &closed);
+    close::log_relay(&closed);
 }
 
-/// Connects a client, or tells it and the log why not.
-async fn answer(daemon: &Daemon, mut client: Box<Client>) -> Option<(Stream, Connected)> {
+/// Connects a client and enters its relay, or tells it and the log why not.
+async fn open(daemon: Arc<Daemon>, mut client: Box<Client>) -> Option<(Relay, Arc<Registered>, Admitted)> {
     let started = Instant::now();
-    match connect(daemon, &mut client).await {
-        Ok(connected) => Some((client.into_stream(), connected)),
+    match connect(&daemon, &mut client).await {
+        Ok(Answered::Connected(Connected { facts, upstream, tail, admitted })) => {
+            let relay = Relay::between(client.into_stream(), upstream, tail);
+            let relay = relay.timeouts(daemon.relay_timeouts(&facts.route));
+            Some((relay, daemon.relays.enter(facts), admitted))
+        }
+        Ok(Answered::HandedOff(facts)) => {
+            close::log_handoff(&facts, started.elapsed());
+            None
+        }
         Err(refused) => {
             close::log_refusal(client.node(), &refused, started.elapsed());
             client.refuse(&refused).await;
@@ -41,7 +44,7 @@ async fn answer(daemon: &Daemon, mut client: Box<Client>) -> Option<(Stream, Con
 }
 
 /// From the head to the answer: what a request goes through before its client is told that it is connected.
-async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refused> {
+async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Answered, Refused> {
     let started = Instant::now();
     let deadline = Deadline::after(daemon.establish_timeout());
 
@@ -50,14 +53,31 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Connected, Refu
     let admitted = admitted?; // ... and refused only here, in the form that the client speaks
 
     let deadline = deadline.at_most(started, request.deadline);
-    let plan = daemon.plan(request.node.clone()); // holds one snapshot of the table
+    let plan = daemon.plan(request.node.clone(), client.ends()); // holds one snapshot of the table
+    if request.handoff
+        && let Some(route) = plan.heaviest()
+    {
+        handoff::check(route)?; // nothing is dialed in vain
+    }
     let dialing = Box::pin(dial::first(plan, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
-    client.establish(&dialed, deadline).await?; // no failover after this line
-    let Dialed { stream, route, address, failed } = dialed;
-    let facts = Facts { node: request.node, route, address, attempts: failed.len() + 1 };
-    Ok(Connected { facts, upstream: stream, tail: request.tail, admitted })
+    let Dialed { stream: upstream, route, address, failed, slot } = dialed; // no failover after this line
+    let facts = Facts { client: client.peer(), node: request.node, route, address, attempts: failed.len() + 1, slot };
+    if request.handoff {
+        client.hand_off(upstream, &facts, deadline).await?;
+        return Ok(Answered::HandedOff(facts));
+    }
+    client.establish(&facts, deadline).await?;
+    Ok(Answered::Connected(Connected { facts, upstream, tail: request.tail, admitted }))
+}
+
+/// What a client has when it knows that it is connected.
+enum Answered {
+    /// A stream whose other side is a relay's.
+    Connected(Connected),
+    /// The upstream itself.
+    HandedOff(Facts),
 }
 
 /// A request whose client knows that it is connected.

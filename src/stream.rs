@@ -54,6 +54,11 @@ impl Stream {
         }
     }
 
+    /// Whether bytes of the peer are there to be read.
+    pub fn has_unread(&self) -> bool {
+        matches!(recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((1.., _)))
+    }
+
     /// Whether the peer has gone altogether: EPOLLHUP or an error, not a half-close.
     ///
     /// Once our own side has been shut down, an orderly end of the peer's looks the same.
@@ -90,6 +95,15 @@ impl Stream {
     }
 }
 
+/// Has the runtime watch a descriptor.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for types that are less strict about a descriptor than OwnedFd"
+)]
+pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, interest)
+}
+
 /// Waits for the end of a peer that has ended its own side, or whose bytes are not read for now.
 ///
 /// The stream's own registration is of no use for this: it stays readable, and its readiness to write must not be
@@ -99,14 +113,10 @@ pub(crate) struct HangUp(AsyncFd<OwnedFd>);
 
 impl HangUp {
     /// Of the peer of this stream.
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe, for types that are less strict about a descriptor than OwnedFd"
-    )]
     pub(crate) fn of(stream: &Stream) -> io::Result<Self> {
         let duplicate = stream.as_fd().try_clone_to_owned()?;
         // Of all interests this one is woken least; EPOLLHUP and EPOLLERR come unasked.
-        AsyncFd::with_interest(duplicate, Interest::WRITABLE).map(Self)
+        watch(duplicate, Interest::WRITABLE).map(Self)
     }
 
     /// Ready when the peer has gone altogether.

@@ -149,6 +149,8 @@ fn the_relays_that_are_open_are_listed() {
     let relays = [first["relays"].as_array().unwrap().clone(), second["relays"].as_array().unwrap().clone()].concat();
     assert_eq!((relays.len(), &second["next"]), (3, &Value::Null));
     assert_eq!((&relays[0]["match"], &relays[0]["address"]), (&json!("^db@"), &json!(node.address().to_string())));
+    let us = json!({"uid": rustix::process::getuid().as_raw(), "pid": std::process::id()});
+    assert_eq!((&relays[0]["client"], &relays[0]["up"]), (&us, &json!(0)));
 }
 
 #[test]
@@ -199,7 +201,8 @@ fn under_a_service_manager_it_is_in_the_service_s_own_folder() {
 fn the_examples_of_the_page_answer_as_they_say() {
     let routes = "[[route]]\nmatch = '^prod-db@'\nweight = 200\nhost = ['10.0.1.50:4370', '10.0.1.51:4371']\n\n\
                   [[route]]\n# the partner\nmatch = '@partner\\.example$'\nhost = 'gw.partner.example:4370'\ntls = true\n";
-    let folder = Folder::new(routes, "");
+    // A limit that the descriptors of every machine allow.
+    let folder = Folder::new(routes, "[limits]\nrelays = 100\n");
     let config: PathBuf = folder.path("portolan.toml");
     let command = folder.command(&["run", "--config", utf8(&config)]);
     let daemon = Daemon::spawn(folder, command);
@@ -217,7 +220,7 @@ fn the_examples_of_the_page_answer_as_they_say() {
         let expected: Value = serde_json::from_str(expected).unwrap();
         assert_eq!(timeless(told), timeless(expected), "{command}");
     }
-    assert_eq!(blocks.len(), 18);
+    assert_eq!(blocks.len(), 28);
 }
 
 /// The same with every time of an edit taken out.

@@ -132,7 +132,7 @@ fn every_toml_block_is_good() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 7);
+    assert_eq!(seen, 8);
 }
 
 #[test]

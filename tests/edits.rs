@@ -48,7 +48,7 @@ fn a_route_is_added_used_listed_and_removed() {
     let added = done(folder, &["routes", "add", "^new@", "--host", &host, "--weight", "-7", "--name", "n", "--json"]);
     let added: Value = serde_json::from_str(&added).unwrap();
     assert_eq!((&added["match"], &added["weight"], &added["host"]), (&json!("^new@"), &json!(-7), &json!([host])));
-    assert!(added["source"]["edit"].as_str().unwrap().ends_with('Z'), "{added}");
+    assert!(added["origin"]["edit"].as_str().unwrap().ends_with('Z'), "{added}");
     assert_eq!(line(&mut connect(&daemon.socket(), "new@x")), "new");
 
     assert_eq!(list(folder), ["^db@", "^new@"]);

@@ -49,5 +49,5 @@ fn the_daemon_answers_as_the_description_says() {
     let told = text(&output.stdout);
     println!("{told}");
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
-    assert!(told.contains("Tested: 8"), "every operation of the description");
+    assert!(told.contains("Tested: 12"), "every operation of the description");
 }

@@ -142,7 +142,7 @@ fn what_is_no_request_is_told_why_and_costs_nobody_else_anything() {
         ("GET /v1/connect/db HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 400),
         ("POST /v1/connect/db HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 400),
         (format!("GET /v1/connect/db {upgrade}Content-Length: 5\r\n\r\nhello"), 400),
-        (format!("GET /v1/connect/db?handoff=1 {upgrade}\r\n"), 400),
+        (format!("GET /v1/connect/db?handoff=2 {upgrade}\r\n"), 400),
         (format!("GET /v1/connect/db?deadline=soon {upgrade}\r\n"), 400),
         (format!("GET /v1/connect/%FF {upgrade}\r\n"), 400),
         (format!("GET /v1/connect/a%0Ab {upgrade}\r\n"), 400),

@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# program:package. Go answers for itself in the test of patterns.
-needed=(curl:curl python3:python3 socat:socat openssl:openssl cc:gcc go:golang-go)
+# program:package. Go answers for itself in the test of patterns, and has a client (1.19 is enough for that).
+needed=(curl:curl python3:python3 socat:socat openssl:openssl cc:gcc go:golang-go haproxy:haproxy)
 missing=()
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")

@@ -19,6 +19,10 @@ pub(super) enum Call {
         /// Whether a warning counts as an error.
         strict: bool,
     },
+    /// `POST /v1/relays/close`; the body says which.
+    Close,
+    /// `POST /v1/upstreams/{id}/reset`
+    Reset(u64),
 }
 
 /// What is to be seen.
@@ -37,10 +41,23 @@ pub(super) enum Read {
     Route(String),
     /// `GET /v1/lookup`
     Lookup(NodeName),
+    /// `GET /v1/explain`
+    Explain(NodeName),
     /// `GET /v1/table`
     Table,
     /// `GET /v1/relays`
     Relays {
+        /// Only those that were dialed by the route with this pattern.
+        pattern: Option<String>,
+        /// Only those to this node.
+        node: Option<String>,
+        /// Behind which one the page begins.
+        after: u64,
+        /// How many at most.
+        limit: usize,
+    },
+    /// `GET /v1/upstreams`
+    Upstreams {
         /// Behind which one the page begins.
         after: u64,
         /// How many at most.
@@ -53,8 +70,12 @@ enum Resource {
     Routes,
     Route(String),
     Lookup,
+    Explain,
     Table,
     Relays,
+    Close,
+    Upstreams,
+    Reset(u64),
     Reload,
 }
 
@@ -67,9 +88,13 @@ impl Call {
             (Resource::Routes, "POST") => without_query(query, Self::Add),
             (Resource::Route(pattern), "GET" | "HEAD") => without_query(query, Self::Read(Read::Route(pattern))),
             (Resource::Route(pattern), "DELETE") => without_query(query, Self::Remove(pattern)),
-            (Resource::Lookup, "GET" | "HEAD") => lookup(query).map(Self::Read),
+            (Resource::Lookup, "GET" | "HEAD") => node(query).map(|node| Self::Read(Read::Lookup(node))),
+            (Resource::Explain, "GET" | "HEAD") => node(query).map(|node| Self::Read(Read::Explain(node))),
             (Resource::Table, "GET" | "HEAD") => without_query(query, Self::Read(Read::Table)),
             (Resource::Relays, "GET" | "HEAD") => relays(query).map(Self::Read),
+            (Resource::Close, "POST") => without_query(query, Self::Close),
+            (Resource::Upstreams, "GET" | "HEAD") => upstreams(query).map(Self::Read),
+            (Resource::Reset(id), "POST") => without_query(query, Self::Reset(id)),
             (Resource::Reload, "POST") => {
                 let query = Query::parse(query, &["strict"])?;
                 Ok(Self::Reload { strict: query.flag("strict")? })
@@ -84,14 +109,21 @@ impl Resource {
         match path.strip_prefix("/v1/") {
             Some("routes") => Ok(Self::Routes),
             Some("lookup") => Ok(Self::Lookup),
+            Some("explain") => Ok(Self::Explain),
             Some("table") => Ok(Self::Table),
             Some("relays") => Ok(Self::Relays),
+            Some("relays/close") => Ok(Self::Close),
+            Some("upstreams") => Ok(Self::Upstreams),
             Some("reload") => Ok(Self::Reload),
-            // Nothing behind the slash is a pattern too: the one that matches every node.
-            Some(path) => match path.strip_prefix("routes/") {
-                Some(pattern) if !pattern.contains('/') => {
+            Some(path) => match path.split_once('/') {
+                // Nothing behind the slash is a pattern too: the one that matches every node.
+                Some(("routes", pattern)) if !pattern.contains('/') => {
                     text(pattern).map(Self::Route).map_err(|why| Error::BadRequest(format!("the path: {why}")))
                 }
+                Some(("upstreams", path)) => match path.strip_suffix("/reset") {
+                    Some(id) if !id.contains('/') => number(id).map(Self::Reset),
+                    _ => Err(Error::NotFound),
+                },
                 _ => Err(Error::NotFound),
             },
             None => Err(Error::NotFound),
@@ -102,8 +134,8 @@ impl Resource {
         match self {
             Self::Routes => "GET, HEAD, POST",
             Self::Route(_) => "GET, HEAD, DELETE",
-            Self::Lookup | Self::Table | Self::Relays => "GET, HEAD",
-            Self::Reload => "POST",
+            Self::Lookup | Self::Explain | Self::Table | Self::Relays | Self::Upstreams => "GET, HEAD",
+            Self::Close | Self::Reset(_) | Self::Reload => "POST",
         }
     }
 }
@@ -114,17 +146,34 @@ fn routes(query: &str) -> Result<Read, Error> {
     Ok(Read::Routes { removed: query.flag("removed")?, after, limit: query.limit()? })
 }
 
-fn lookup(query: &str) -> Result<Read, Error> {
+fn node(query: &str) -> Result<NodeName, Error> {
     let query = Query::parse(query, &["node"])?;
     let node = query.get("node").ok_or(Error::BadRequest("the query lacks the key node: which node?".to_owned()))?;
-    let node = NodeName::parse(node).map_err(|bad| Error::BadRequest(format!("`node` in the query: {bad}")))?;
-    Ok(Read::Lookup(node))
+    NodeName::parse(node).map_err(|bad| Error::BadRequest(format!("`node` in the query: {bad}")))
 }
 
 fn relays(query: &str) -> Result<Read, Error> {
+    let query = Query::parse(query, &["match", "node", "after", "limit"])?;
+    let text = |key| query.get(key).map(str::to_owned);
+    let (pattern, node) = (text("match"), text("node"));
+    Ok(Read::Relays { pattern, node, after: after(&query)?, limit: query.limit()? })
+}
+
+fn upstreams(query: &str) -> Result<Read, Error> {
     let query = Query::parse(query, &["after", "limit"])?;
-    let after = query.number("after", 0..=i64::MAX.cast_unsigned())?.unwrap_or(0);
-    Ok(Read::Relays { after, limit: query.limit()? })
+    Ok(Read::Upstreams { after: after(&query)?, limit: query.limit()? })
+}
+
+/// Behind which number a page begins.
+fn after(query: &Query) -> Result<u64, Error> {
+    Ok(query.number("after", 0..=i64::MAX.cast_unsigned())?.unwrap_or(0))
+}
+
+/// A number in a path, in digits.
+fn number(digits: &str) -> Result<u64, Error> {
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| Error::BadRequest("the path: an upstream is named by its number".to_owned()))
 }
 
 fn without_query(query: &str, call: Call) -> Result<Call, Error> {
@@ -171,7 +220,17 @@ mod tests {
         let node = NodeName::parse("db@x y+").unwrap();
         assert_eq!(call("GET", "/v1/lookup?node=db%40x+y%2B"), Call::Read(Read::Lookup(node)));
         assert_eq!(call("GET", "/v1/table"), Call::Read(Read::Table));
-        assert_eq!(call("GET", "/v1/relays?after=7&limit=1"), Call::Read(Read::Relays { after: 7, limit: 1 }));
+        let relays = |pattern: Option<&str>, node: Option<&str>, after, limit| {
+            let [pattern, node] = [pattern, node].map(|text| text.map(str::to_owned));
+            Call::Read(Read::Relays { pattern, node, after, limit })
+        };
+        assert_eq!(call("GET", "/v1/relays?after=7&limit=1"), relays(None, None, 7, 1));
+        assert_eq!(call("GET", "/v1/relays?match=%5Edb@&node="), relays(Some("^db@"), Some(""), 0, 100));
+        assert_eq!(call("POST", "/v1/relays/close"), Call::Close);
+        assert_eq!(call("GET", "/v1/upstreams?after=3"), Call::Read(Read::Upstreams { after: 3, limit: 100 }));
+        assert_eq!(call("POST", "/v1/upstreams/17/reset"), Call::Reset(17));
+        let node = NodeName::parse("a").unwrap();
+        assert_eq!(call("GET", "/v1/explain?node=a"), Call::Read(Read::Explain(node)));
         assert_eq!(call("POST", "/v1/reload"), Call::Reload { strict: false });
         assert_eq!(call("POST", "/v1/reload?strict=true"), Call::Reload { strict: true });
     }
@@ -191,6 +250,10 @@ mod tests {
             ("/v1/lookup?node=%FF", "the query: \"%FF\" is not UTF-8"),
             ("/v1/lookup?node=%F", "the query: a % in \"%F\" does not begin two hexadecimal digits"),
             ("/v1/routes/%FF", "the path: \"%FF\" is not UTF-8"),
+            ("/v1/explain", "the query lacks the key node: which node?"),
+            ("/v1/upstreams/x/reset", "the path: an upstream is named by its number"),
+            ("/v1/upstreams//reset", "the path: an upstream is named by its number"),
+            ("/v1/upstreams/99999999999999999999/reset", "the path: an upstream is named by its number"),
         ] {
             assert_eq!(parse("GET", target), Err(Error::BadRequest(why.to_owned())), "{target}");
         }
@@ -198,7 +261,19 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_from_what_cannot_be_done_with_it() {
-        for path in ["", "/", "*", "/v1", "/v1/", "/v1/Routes", "/v1/routes/a/b", "/v2/table", "/v1/table/"] {
+        for path in [
+            "",
+            "/",
+            "*",
+            "/v1",
+            "/v1/",
+            "/v1/Routes",
+            "/v1/routes/a/b",
+            "/v1/upstreams/1",
+            "/v1/upstreams/1/2/reset",
+            "/v2/table",
+            "/v1/table/",
+        ] {
             assert_eq!(parse("GET", path), Err(Error::NotFound), "{path}");
         }
         for (method, path, allowed) in [
@@ -207,6 +282,9 @@ mod tests {
             ("DELETE", "/v1/table", "GET, HEAD"),
             ("GET", "/v1/reload", "POST"),
             ("get", "/v1/relays", "GET, HEAD"),
+            ("GET", "/v1/relays/close", "POST"),
+            ("DELETE", "/v1/upstreams", "GET, HEAD"),
+            ("GET", "/v1/upstreams/1/reset", "POST"),
         ] {
             assert_eq!(parse(method, path), Err(Error::MethodNotAllowed(allowed)), "{method} {path}");
         }

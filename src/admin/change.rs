@@ -1,42 +1,34 @@
-//! What is to be changed: asked of the task that owns the table, and logged with who asked for it.
+//! What is to be changed, and logged with who asked for it; changes of the table are asked of the task that owns it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::info;
 
 use super::problem::Error;
-use super::view::{AddedView, ChangeView, RouteView};
+use super::view::{AddedView, ChangeView, CloseView, ClosedView, RouteView, UpstreamView};
 use crate::control::Control;
+use crate::daemon::Daemon;
+use crate::dial::Upstreams;
+use crate::listen::Peer;
+use crate::relay::Cut;
 
-/// The most bytes that a route may have as JSON.
+/// The most bytes that a body may have.
 const MAX_BODY: usize = 64 * 1024;
 
 /// How long they may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who is at the other end of a connection (SO_PEERCRED), as far as the system tells.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer {
-    uid: Option<u32>,
-    pid: Option<i32>,
-}
-
-impl Peer {
-    pub(super) fn of(stream: &UnixStream) -> Self {
-        let credentials = stream.peer_cred().ok();
-        Self { uid: credentials.map(|peer| peer.uid()), pid: credentials.and_then(|peer| peer.pid()) }
-    }
-}
-
-/// Reads the body of a request to add a route.
-pub(super) async fn read_route(headers: &HeaderMap, body: Incoming) -> Result<Value, Error> {
+/// Reads the body of a request: the JSON of one thing.
+pub(super) async fn read_body<T: DeserializeOwned>(headers: &HeaderMap, body: Incoming) -> Result<T, Error> {
     if !is_json(headers) {
         return Err(Error::MediaType);
     }
@@ -50,7 +42,10 @@ pub(super) async fn read_route(headers: &HeaderMap, body: Incoming) -> Result<Va
         Err(error) if error.is::<LengthLimitError>() => return Err(Error::TooLarge(MAX_BODY)),
         Err(error) => return Err(Error::BadRequest(format!("the body cannot be read: {error}"))),
     };
-    serde_json::from_slice(&bytes).map_err(|error| Error::BadRequest(format!("the body is not JSON: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let what = if error.is_data() { "says something else than what is asked for" } else { "is not JSON" };
+        Error::BadRequest(format!("the body {what}: {error}"))
+    })
 }
 
 /// `application/json`, whatever its parameters.
@@ -60,22 +55,52 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
-pub(super) async fn add(control: &Control, peer: Peer, route: Value) -> Result<AddedView, Error> {
+pub(super) async fn add(control: &Control, peer: &Peer, route: Value) -> Result<AddedView, Error> {
     let (row, change) = control.add(route).await?;
     let route = row.pattern.as_str();
-    info!(route, generation = change.generation, uid = peer.uid, pid = peer.pid, "route added");
+    info!(route, generation = change.generation, uid = peer.uid(), pid = peer.pid(), "route added");
     let ChangeView { generation, warnings, .. } = change;
     Ok(AddedView { route: RouteView::of(&row), generation, warnings })
 }
 
-pub(super) async fn remove(control: &Control, peer: Peer, pattern: String) -> Result<ChangeView, Error> {
+pub(super) async fn remove(control: &Control, peer: &Peer, pattern: String) -> Result<ChangeView, Error> {
     let change = control.remove(pattern.clone()).await?;
-    info!(route = pattern, generation = change.generation, uid = peer.uid, pid = peer.pid, "route removed");
+    info!(route = pattern, generation = change.generation, uid = peer.uid(), pid = peer.pid(), "route removed");
     Ok(change)
 }
 
-pub(super) async fn reload(control: &Control, peer: Peer, strict: bool) -> Result<ChangeView, Error> {
+pub(super) async fn reload(control: &Control, peer: &Peer, strict: bool) -> Result<ChangeView, Error> {
     let change = control.reload(strict).await?;
-    info!(strict, generation = change.generation, uid = peer.uid, pid = peer.pid, "reload was asked for");
+    info!(strict, generation = change.generation, uid = peer.uid(), pid = peer.pid(), "reload was asked for");
     Ok(change)
+}
+
+/// Closes relays, away from the threads that relay: there may be 100,000 of them.
+pub(super) async fn close(daemon: Arc<Daemon>, peer: &Peer, which: CloseView) -> Result<ClosedView, Error> {
+    let told = which.clone();
+    let closing = spawn_blocking(move || {
+        let relays = &daemon.relays;
+        match which {
+            CloseView::Match(pattern) => relays.cut_where(Cut::Closed, |relay| relay.route.pattern.as_str() == pattern),
+            CloseView::Node(node) => relays.cut_where(Cut::Closed, |relay| relay.node.as_str() == node),
+            CloseView::Ids(ids) => ids.into_iter().filter(|id| relays.cut(*id, Cut::Closed)).count(),
+        }
+    });
+    let closed = closing.await.map_err(|panic| Error::Internal(panic.to_string()))?;
+    let (uid, pid) = (peer.uid(), peer.pid());
+    match told {
+        CloseView::Match(route) => info!(closed, route, uid, pid, "relays closed"),
+        CloseView::Node(node) => info!(closed, node, uid, pid, "relays closed"),
+        CloseView::Ids(ids) => info!(closed, ids = ids.len(), uid, pid, "relays closed"),
+    }
+    Ok(ClosedView { closed })
+}
+
+/// Makes an upstream healthy, as if it had never failed.
+pub(super) fn reset(upstreams: &Upstreams, peer: &Peer, id: u64) -> Result<UpstreamView, Error> {
+    let found = upstreams.page(id.saturating_sub(1), 1).pop().filter(|health| health.id() == id);
+    let health = found.ok_or(Error::NoUpstream(id))?;
+    upstreams.reset(id);
+    info!(upstream = %health.upstream(), id, uid = peer.uid(), pid = peer.pid(), "upstream reset");
+    Ok(UpstreamView::of(&health))
 }

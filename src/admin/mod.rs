@@ -5,6 +5,7 @@ pub mod view;
 
 mod call;
 mod change;
+mod explain;
 mod problem;
 mod query;
 mod read;
@@ -28,9 +29,9 @@ use tokio::net::UnixStream;
 use crate::admit::HeadSlot;
 use crate::control::Control;
 use crate::daemon::Daemon;
+use crate::listen::Peer;
 use crate::stream::Stream;
 use call::Call;
-use change::Peer;
 use problem::Error;
 
 /// How long a head may take, and how long a connection may be idle before it.
@@ -53,10 +54,10 @@ type Answer = Response<Full<Bytes>>;
 
 /// Serves one connection; it keeps its place at the door to its end.
 pub(crate) async fn serve(daemon: Arc<Daemon>, control: Control, stream: UnixStream, _place: Option<HeadSlot>) {
-    let peer = Peer::of(&stream);
+    let peer = Peer::of_unix(&stream);
     let service = service_fn(|request| {
         Box::pin(async {
-            let answer = answer(&daemon, &control, peer, request).await.unwrap_or_else(|error| error.answer());
+            let answer = answer(&daemon, &control, &peer, request).await.unwrap_or_else(|error| error.answer());
             Ok::<_, Infallible>(answer)
         })
     });
@@ -88,14 +89,14 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, control: Control, stream: UnixStr
 async fn answer(
     daemon: &Arc<Daemon>,
     control: &Control,
-    peer: Peer,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Answer, Error> {
     let (head, body) = request.into_parts();
     match Call::parse(head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default())? {
         Call::Read(read) => read::answer(Arc::clone(daemon), read).await,
         Call::Add => {
-            let added = change::add(control, peer, change::read_route(&head.headers, body).await?).await?;
+            let added = change::add(control, peer, change::read_body(&head.headers, body).await?).await?;
             let mut answer = json(StatusCode::CREATED, &added);
             if let Ok(location) = location(&added.route.spec.pattern).try_into() {
                 answer.headers_mut().insert(header::LOCATION, location);
@@ -103,19 +104,28 @@ async fn answer(
             Ok(answer)
         }
         Call::Remove(pattern) => Ok(json(StatusCode::OK, &change::remove(control, peer, pattern).await?)),
+        Call::Close => {
+            let which = change::read_body(&head.headers, body).await?;
+            Ok(json(StatusCode::OK, &change::close(Arc::clone(daemon), peer, which).await?))
+        }
+        Call::Reset(id) => Ok(json(StatusCode::OK, &change::reset(&daemon.upstreams, peer, id)?)),
         Call::Reload { strict } => Ok(json(StatusCode::OK, &change::reload(control, peer, strict).await?)),
     }
 }
 
 /// Where the route with this pattern is found.
 pub(crate) fn location(pattern: &str) -> String {
-    // Dots alone would be taken for steps of the path.
-    let segment = match pattern {
+    format!("/v1/routes/{}", segment(pattern))
+}
+
+/// A text as a segment of a path, or as a value in a query.
+pub(crate) fn segment(text: &str) -> String {
+    match text {
+        // Dots alone would be taken for steps of the path.
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
-        pattern => utf8_percent_encode(pattern, SEGMENT).to_string(),
-    };
-    format!("/v1/routes/{segment}")
+        text => utf8_percent_encode(text, SEGMENT).to_string(),
+    }
 }
 
 /// An answer with a view; a line of its own, for those who read it on a terminal.

@@ -16,6 +16,9 @@ pub(super) enum Error {
     /// Nothing in force matches the node; so many routes that do were removed at run time.
     #[error("no route matches the node{}", removed(*.0))]
     NoRoute(usize),
+    /// No upstream that requests have wanted has this number.
+    #[error("no upstream has the number {0}; `portolan upstreams` lists those that requests have wanted")]
+    NoUpstream(u64),
     /// The query, the path or the body cannot be read: where and why.
     #[error("{0}")]
     BadRequest(String),
@@ -44,7 +47,7 @@ impl Error {
     fn outcome(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Refused(Refusal::Taken(_)) => (StatusCode::CONFLICT, "taken"),
-            Self::Refused(Refusal::Unknown) => (StatusCode::NOT_FOUND, "unknown"),
+            Self::Refused(Refusal::Unknown) | Self::NoUpstream(_) => (StatusCode::NOT_FOUND, "unknown"),
             Self::Refused(Refusal::Invalid(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Self::Refused(Refusal::Unkept(_)) => (StatusCode::INSUFFICIENT_STORAGE, "unkept"),
             Self::Refused(Refusal::Ending) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),

@@ -1,4 +1,4 @@
-//! What is to be seen: the table, its routes, what a node would get, the relays.
+//! What is to be seen: the table, its routes, what a node would get, the relays, the upstreams.
 
 use std::path::absolute;
 use std::sync::Arc;
@@ -7,9 +7,13 @@ use hyper::StatusCode;
 use tokio::task::spawn_blocking;
 
 use super::call::{Read, cursor_of};
+use super::explain;
 use super::problem::Error;
-use super::view::{FileView, LookupView, RelayPage, RelayView, RoutePage, RouteView, TableView};
+use super::view::{
+    FileView, LookupView, RelayPage, RelayView, RoutePage, RouteView, TableView, UpstreamPage, UpstreamView,
+};
 use super::{Answer, json};
+use crate::close::Facts;
 use crate::config::FileCount;
 use crate::control::Refusal;
 use crate::daemon::Daemon;
@@ -18,7 +22,7 @@ use crate::plan::Snapshot;
 use crate::route::{Rank, Route, RouteTable, Row};
 
 /// The most routes that a lookup lists.
-const MAX_MATCHES: usize = 1000;
+pub(super) const MAX_MATCHES: usize = 1000;
 
 /// Answers away from the threads that relay: a page of a thousand routes takes a millisecond to write.
 pub(super) async fn answer(daemon: Arc<Daemon>, read: Read) -> Result<Answer, Error> {
@@ -28,8 +32,13 @@ pub(super) async fn answer(daemon: Arc<Daemon>, read: Read) -> Result<Answer, Er
             Read::Routes { removed, after, limit } => json(StatusCode::OK, &page(&snapshot, removed, after, limit)),
             Read::Route(pattern) => json(StatusCode::OK, &route(&snapshot, &pattern)?),
             Read::Lookup(node) => json(StatusCode::OK, &lookup(&snapshot, &node)?),
+            Read::Explain(node) => json(StatusCode::OK, &explain::explain(&daemon, &snapshot, &node)?),
             Read::Table => json(StatusCode::OK, &table(&daemon, &snapshot)),
-            Read::Relays { after, limit } => json(StatusCode::OK, &relays(&daemon, after, limit)),
+            Read::Relays { pattern, node, after, limit } => {
+                let wanted = |relay: &Facts| is_wanted(relay, pattern.as_deref(), node.as_deref());
+                json(StatusCode::OK, &relays(&daemon, after, limit, wanted))
+            }
+            Read::Upstreams { after, limit } => json(StatusCode::OK, &upstreams(&daemon, after, limit)),
         })
     });
     answered.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
@@ -63,7 +72,7 @@ fn lookup(snapshot: &Snapshot, node: &NodeName) -> Result<LookupView, Error> {
 }
 
 /// The routes that match, and whether there are more of them than are listed.
-fn matches(table: &RouteTable, node: &NodeName) -> (Vec<RouteView>, bool) {
+pub(super) fn matches(table: &RouteTable, node: &NodeName) -> (Vec<RouteView>, bool) {
     let mut rows = table.routes_for(node).into_iter().flatten();
     let views = rows.by_ref().take(MAX_MATCHES).map(|row: &Arc<Row<Route>>| RouteView::of(row)).collect();
     (views, rows.next().is_some())
@@ -94,16 +103,24 @@ fn path_of(path: &std::path::Path) -> String {
     absolute(path).unwrap_or_else(|_no_working_folder| path.to_owned()).to_string_lossy().into_owned()
 }
 
-fn relays(daemon: &Daemon, after: u64, limit: usize) -> RelayPage {
-    let mut page = daemon.relays.page(after, limit + 1);
+/// Whether a relay was dialed by the route with this pattern, and to this node.
+fn is_wanted(relay: &Facts, pattern: Option<&str>, node: Option<&str>) -> bool {
+    pattern.is_none_or(|pattern| relay.route.pattern.as_str() == pattern)
+        && node.is_none_or(|node| relay.node.as_str() == node)
+}
+
+fn relays(daemon: &Daemon, after: u64, limit: usize, wanted: impl Fn(&Facts) -> bool) -> RelayPage {
+    let mut page = daemon.relays.page(after, limit + 1, wanted);
     let has_more = page.len() > limit;
     page.truncate(limit);
     let next = page.last().map(|relay| relay.id).filter(|_| has_more);
-    let relays = page.into_iter().map(|relay| RelayView {
-        id: relay.id,
-        node: relay.node.to_string(),
-        pattern: relay.route.pattern.as_str().to_owned(),
-        address: relay.address.to_string(),
-    });
-    RelayPage { relays: relays.collect(), next }
+    RelayPage { relays: page.iter().map(|relay| RelayView::of(relay)).collect(), next }
+}
+
+fn upstreams(daemon: &Daemon, after: u64, limit: usize) -> UpstreamPage {
+    let mut page = daemon.upstreams.page(after, limit + 1);
+    let has_more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().map(|health| health.id()).filter(|_| has_more);
+    UpstreamPage { upstreams: page.iter().map(|health| UpstreamView::of(health)).collect(), next }
 }

@@ -13,6 +13,7 @@ use super::*;
 use crate::control::{Ask, Refusal};
 use crate::edits::Layer;
 use crate::load;
+use crate::relay::testing::facts;
 use crate::route::testing::{route, row};
 use crate::route::{Origin, Taken};
 
@@ -87,8 +88,12 @@ impl Api {
     }
 
     async fn post(&self, body: &str) -> Told {
+        self.post_to("/v1/routes", body).await
+    }
+
+    async fn post_to(&self, target: &str, body: &str) -> Told {
         let (length, kind) = (body.len(), "Content-Type: application/json; charset=utf-8");
-        let head = format!("POST /v1/routes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}\r\n");
+        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}\r\n");
         self.send(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).await
     }
 
@@ -238,6 +243,36 @@ async fn each_refusal_has_its_status_and_code() {
             .await;
         assert_eq!(told.error(), (status, code.to_owned()));
         assert_eq!(told.json()["detail"], detail);
+    }
+}
+
+#[tokio::test]
+async fn relays_are_listed_and_closed() {
+    let api = Api::new(&[]);
+    let relays = &api.daemon.relays;
+    let _open = [("a", "^x"), ("b", "^x"), ("b", "^y")].map(|(node, pattern)| relays.enter(facts(node, pattern)));
+    let last = api.ask("GET", "/v1/relays?match=%5Ey&node=b").await.json();
+    let relay = &last["relays"][0];
+    assert_eq!(
+        (&relay["id"], &relay["up"], &relay["down"], &relay["client"]),
+        (&json!(3), &json!(0), &json!(0), &Value::Null)
+    );
+    let listed = async |query: &str| {
+        let page = api.ask("GET", &format!("/v1/relays?{query}")).await.json();
+        page["relays"].as_array().unwrap().iter().map(|relay| relay["id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("node=b").await, [2, 3]);
+    assert_eq!(listed("match=%5Ex&limit=1&after=1").await, [2]);
+
+    let closed = async |which: &str| api.post_to("/v1/relays/close", which).await.json()["closed"].clone();
+    assert_eq!(closed("{\"match\": \"^y\"}").await, 1);
+    assert_eq!(closed("{\"node\": \"b\"}").await, 1, "one of the two has been told already");
+    assert_eq!(closed("{\"ids\": [1, 1, 2, 99]}").await, 1);
+    assert_eq!(closed("{\"ids\": []}").await, 0);
+    for which in
+        ["{}", "null", "{\"all\": true}", "{\"match\": \"x\", \"node\": \"b\"}", "{\"ids\": [-1]}", "{\"match\": null}"]
+    {
+        assert_eq!(api.post_to("/v1/relays/close", which).await.error(), (400, "bad_request".to_owned()), "{which}");
     }
 }
 

@@ -1,13 +1,20 @@
 //! The shapes that the admin API, the commands and the journal share.
 
+mod live;
+
 use std::path::{Path, absolute};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+pub use live::{
+    CandidateView, ClientView, CloseView, ClosedView, ExplainView, FailureView, OpenView, RelayPage, RelayView,
+    StateView, UpstreamPage, UpstreamView,
+};
+
 use crate::config::{Place, Problem, visible};
-use crate::route::{Origin, Route, TlsPolicy};
+use crate::route::{Origin, Route, Timeout, TlsPolicy};
 
 /// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute.
 /// What this says, a routes file says in the same words.
@@ -27,6 +34,24 @@ pub struct RouteSpec {
     /// A duration such as `1500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<String>,
+    /// A duration, or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub race_after: Option<String>,
+    /// An address or an interface to dial from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// `v2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<String>,
+    /// The most requests and relays that are open at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_relays: Option<usize>,
+    /// A duration, or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// A duration, or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<String>,
     /// When it matches, the static routes are all that is tried.
     #[serde(default, rename = "final", skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
@@ -79,7 +104,7 @@ pub struct RouteView {
     #[serde(flatten)]
     pub spec: RouteSpec,
     /// Where it comes from.
-    pub source: SourceView,
+    pub origin: OriginView,
 }
 
 /// A route that was added: `POST /v1/routes`.
@@ -97,7 +122,7 @@ pub struct AddedView {
 /// Where a route comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum SourceView {
+pub enum OriginView {
     /// A routes file.
     File {
         /// The file, as the configuration names it.
@@ -186,29 +211,6 @@ pub struct ChangeView {
     pub warnings: Vec<ProblemView>,
 }
 
-/// A live relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayView {
-    /// Its number, for as long as it lives.
-    pub id: u64,
-    /// The node that was asked for.
-    pub node: String,
-    /// The pattern of the route that it was dialed by.
-    #[serde(rename = "match")]
-    pub pattern: String,
-    /// Where it leads, as `address:port`.
-    pub address: String,
-}
-
-/// A page of the relays: `GET /v1/relays`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayPage {
-    /// Relays, by number.
-    pub relays: Vec<RelayView>,
-    /// What to ask for the next page with, as `after`; null on the last one.
-    pub next: Option<u64>,
-}
-
 /// What a reload would change: `portolan diff`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffView {
@@ -279,12 +281,20 @@ pub struct ProblemView {
 impl RouteSpec {
     /// What a route says.
     pub fn of(route: &Route) -> Self {
+        let settings = route.settings();
+        let timeout = |timeout: Option<Timeout>| timeout.map(|timeout| timeout.to_string());
         Self {
             pattern: route.pattern.as_str().to_owned(),
             weight: route.weight,
             host: route.upstreams.iter().map(ToString::to_string).collect(),
             tls: route.tls.as_deref().map_or(TlsSpec::Switch(false), TlsSpec::of),
-            connect_timeout: route.settings().connect_timeout.map(|time| humantime::format_duration(time).to_string()),
+            connect_timeout: timeout(settings.connect_timeout.map(Timeout::After)),
+            race_after: timeout(settings.race_after),
+            source: settings.source.as_ref().map(ToString::to_string),
+            proxy_protocol: settings.proxy_protocol.then(|| "v2".to_owned()),
+            max_relays: settings.max_relays,
+            idle_timeout: timeout(settings.idle_timeout),
+            keepalive: timeout(settings.keepalive),
             is_final: route.is_final,
             name: route.name.as_deref().map(str::to_owned),
             description: route.description.as_deref().map(str::to_owned),
@@ -323,11 +333,11 @@ impl Default for TlsSpec {
 impl RouteView {
     /// A route and where it comes from.
     pub fn of(route: &Route) -> Self {
-        let source = match &route.origin {
-            Origin::File { file, line } => SourceView::File { file: file.to_string_lossy().into_owned(), line: *line },
-            Origin::Edit { at } => SourceView::Edit { edit: humantime::format_rfc3339_seconds(*at).to_string() },
+        let origin = match &route.origin {
+            Origin::File { file, line } => OriginView::File { file: file.to_string_lossy().into_owned(), line: *line },
+            Origin::Edit { at } => OriginView::Edit { edit: humantime::format_rfc3339_seconds(*at).to_string() },
         };
-        Self { spec: RouteSpec::of(route), source }
+        Self { spec: RouteSpec::of(route), origin }
     }
 }
 

@@ -13,7 +13,7 @@ use super::console::Console;
 use super::routes::Pages;
 use super::view::write_routes;
 use crate::admin::view::{
-    ChangedRoute, DiffView, RelayPage, RelayView, RouteSpec, RouteView, SourceView, StrandedRelay, TableView,
+    ChangedRoute, DiffView, OriginView, RelayPage, RelayView, RouteSpec, RouteView, StrandedRelay, TableView,
 };
 use crate::config::{self, Kind, Problems, Scope, kind_of, read_edit, visible};
 use crate::edits::{Edit, Layer, Record};
@@ -150,9 +150,9 @@ impl Running {
     /// The edits that the daemon has in force.
     fn edits(&self) -> Layer {
         let removed = self.removed.iter().map(|route| Record::Remove(Edit::new(route.spec.clone(), UNIX_EPOCH)));
-        let added = self.routes.iter().filter_map(|route| match &route.source {
-            SourceView::File { .. } => None,
-            SourceView::Edit { edit } => {
+        let added = self.routes.iter().filter_map(|route| match &route.origin {
+            OriginView::File { .. } => None,
+            OriginView::Edit { edit } => {
                 let at = humantime::parse_rfc3339(edit).unwrap_or(UNIX_EPOCH);
                 Some(Record::Add(Edit::new(route.spec.clone(), at)))
             }

@@ -192,7 +192,7 @@ none
     fn json_is_one_object_a_line() {
         let ran = lookup(&["db@x", "none"], true, b"");
         let expected = "{\"node\":\"db@x\",\"routes\":[{\"match\":\"db@\",\"weight\":2000,\"host\":[\"db.example:1\"],\
-                        \"tls\":true,\"final\":true,\"name\":\"primary\",\"source\":{\"file\":\"r\",\"line\":7}}],\
+                        \"tls\":true,\"final\":true,\"name\":\"primary\",\"origin\":{\"file\":\"r\",\"line\":7}}],\
                         \"removed\":[]}\n{\"node\":\"none\",\"routes\":[],\"removed\":[]}\n";
         assert_eq!((ran.exit, ran.out.as_str()), (Exit::Problems, expected));
     }

@@ -17,6 +17,12 @@ mod lookup;
 pub mod connect;
 /// `portolan routes`
 mod routes;
+/// `portolan relays`
+mod relays;
+/// `portolan upstreams`
+mod upstreams;
+/// `portolan explain`
+mod explain;
 /// `portolan reload`
 mod reload;
 /// `portolan diff`
@@ -27,13 +33,11 @@ mod demo;
 mod papers;
 /// Where a command reads and writes.
 mod console;
-/// Where a command finds the daemon.
-mod socket;
 /// How a command asks the daemon.
 mod admin;
 
+use crate::client::{NoDaemon, Which, configured_socket, open_socket, socket_candidates};
 use console::Console;
-pub use socket::{NoDaemon, Which, open_socket, socket_candidates};
 
 use crate::config;
 
@@ -57,6 +61,12 @@ enum Command {
     Lookup(lookup::Arguments),
     /// List, add and remove routes of the running daemon
     Routes(routes::Arguments),
+    /// List the relays that are open, and close them
+    Relays(relays::Arguments),
+    /// List the upstreams that requests have wanted, and make them healthy
+    Upstreams(upstreams::Arguments),
+    /// Say what a request for a node would do now: every candidate, in order, and why
+    Explain(explain::Arguments),
     /// Make the running daemon read its files again, and wait for what comes of it
     Reload(reload::Arguments),
     /// Say what a reload of the running daemon would change
@@ -102,6 +112,9 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => on_console(|console| check::run(&arguments, console)),
         Command::Lookup(arguments) => on_console(|console| lookup::run(&arguments, console)),
         Command::Routes(arguments) => on_console(|console| routes::run(&arguments, console)),
+        Command::Relays(arguments) => on_console(|console| relays::run(&arguments, console)),
+        Command::Upstreams(arguments) => on_console(|console| upstreams::run(&arguments, console)),
+        Command::Explain(arguments) => on_console(|console| explain::run(&arguments, console)),
         Command::Reload(arguments) => on_console(|console| reload::run(&arguments, console)),
         Command::Diff(arguments) => on_console(|console| diff::run(&arguments, console)),
         Command::Completions(arguments) => on_console(|console| papers::completions(&arguments, definition(), console)),
@@ -111,12 +124,6 @@ pub fn main() -> ExitCode {
 
 fn definition() -> clap::Command {
     Arguments::command()
-}
-
-/// The socket that the configuration names, if there is one that can be read.
-fn configured_socket() -> Option<std::path::PathBuf> {
-    let path = config::find_config(None).ok()?;
-    config::read_config(&path, config::Scope::Text, &mut config::Problems::default())?.socket.path
 }
 
 /// Runs a command that only reads and writes. Who closes our stdout (`portolan lookup - | head`) has read enough.

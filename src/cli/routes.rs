@@ -76,6 +76,24 @@ struct Add {
     /// How long TCP and TLS of one attempt may take, such as 3s
     #[arg(long, value_name = "DURATION")]
     connect_timeout: Option<String>,
+    /// How long an attempt may be without an answer before the next one is started beside it, or never
+    #[arg(long, value_name = "DURATION")]
+    race_after: Option<String>,
+    /// Where to dial from: an address of this machine, or an interface
+    #[arg(long, value_name = "ADDRESS|INTERFACE")]
+    source: Option<String>,
+    /// Tell the upstream who the client is, by this version of the PROXY protocol: v2
+    #[arg(long, value_name = "VERSION")]
+    proxy_protocol: Option<String>,
+    /// The most requests and relays of this route that are open at once
+    #[arg(long, value_name = "COUNT")]
+    max_relays: Option<usize>,
+    /// No byte either way for so long ends a relay, or never
+    #[arg(long, value_name = "DURATION")]
+    idle_timeout: Option<String>,
+    /// A silent upstream is asked after so long whether it is still there, or never
+    #[arg(long, value_name = "DURATION")]
+    keepalive: Option<String>,
     /// When it matches, the static routes are all that is tried
     #[arg(long = "final")]
     is_final: bool,
@@ -213,6 +231,12 @@ impl Add {
             host: self.host.clone(),
             tls,
             connect_timeout: self.connect_timeout.clone(),
+            race_after: self.race_after.clone(),
+            source: self.source.clone(),
+            proxy_protocol: self.proxy_protocol.clone(),
+            max_relays: self.max_relays,
+            idle_timeout: self.idle_timeout.clone(),
+            keepalive: self.keepalive.clone(),
             is_final: self.is_final,
             name: self.name.clone(),
             description: self.description.clone(),

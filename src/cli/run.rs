@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 
 fn serve(arguments: &Arguments) -> Result<(), String> {
     let path = config::find_config(arguments.config.as_deref()).map_err(|error| told(&error))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| told(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| told(&error))?;
     let ended = runtime.block_on(daemon::run(path));
     // A name lookup that hangs must not hold up the end.
     runtime.shutdown_background();

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::document::walk;
 use super::forward::{self, forward};
 use super::problem::{Problem, Problems};
-use super::routes_file::DIALING;
+use super::route_settings::{DIALING, RELAYS, SILENCE};
 use super::routes_list::routes;
 use super::section::{Keys, Section};
 use super::settings::{
@@ -40,7 +40,6 @@ pub(super) const LIMITS_KEYS: Keys =
 pub(super) const LOG_KEYS: Keys = Keys { heading: "[log]", known: &["level", "format"], later: &[] };
 
 const DRAINING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
-const SILENCE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3600);
 
 const LEVELS: [(&str, LogLevel); 6] = [
     ("off", LogLevel::Off),
@@ -132,17 +131,23 @@ fn check_addresses(root: &Section<'_>, sockets: Vec<Spanned<PathBuf>>, forwards:
 fn dial(root: &Section<'_>) -> DialConfig {
     let default = DialConfig::default();
     let Some(section) = root.section("dial", &DIAL_KEYS) else { return default };
-    DialConfig {
+    let dial = DialConfig {
         connect_timeout: section.duration("connect_timeout", &DIALING).unwrap_or(default.connect_timeout),
         race_after: section.timeout("race_after", &DIALING, default.race_after),
         establish: section.duration("establish", &DIALING).unwrap_or(default.establish),
+    };
+    if section.has("race_after") && dial.race_after.is_some_and(|race_after| race_after >= dial.connect_timeout) {
+        let message = "`race_after` has no effect: an attempt has ended by its `connect_timeout` before";
+        let problem = Problem::warning(message).help("write a shorter one, or \"never\"");
+        section.report(section.key_span("race_after"), problem);
     }
+    dial
 }
 
 fn limits(root: &Section<'_>) -> Limits {
     let default = Limits::default();
     let Some(section) = root.section("limits", &LIMITS_KEYS) else { return default };
-    let relays = section.integer("relays", 1..=1_000_000_000).and_then(|relays| usize::try_from(relays).ok());
+    let relays = section.integer("relays", RELAYS).and_then(|relays| usize::try_from(relays).ok());
     Limits {
         relays: relays.unwrap_or(default.relays),
         drain_timeout: section.duration("drain_timeout", &DRAINING).unwrap_or(default.drain_timeout),

@@ -29,6 +29,8 @@ mod routes_file;
 mod routes_parts;
 /// Its hosts and ports.
 mod upstream;
+/// What it says of dialing and relaying.
+mod route_settings;
 /// Its `tls`.
 mod tls;
 /// The files together.

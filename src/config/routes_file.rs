@@ -1,9 +1,8 @@
 //! `routes.toml`: what may be written in it.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -11,12 +10,13 @@ use toml::de::DeTable;
 use super::daemon_file;
 use super::problem::Problem;
 use super::read::read;
+use super::route_settings::settings;
 use super::routes_parts::{HEADER, PART};
 use super::section::{Keys, Section};
 use super::source::{Part, Source};
 use super::tls::{Policies, Written};
 use super::upstream::upstreams;
-use crate::route::{Origin, Pattern, Route, Settings};
+use crate::route::{Origin, Pattern, Route};
 
 pub(super) const KEYS: Keys = Keys { heading: "", known: &["route", "allow_empty"], later: &["proxy_route"] };
 
@@ -30,6 +30,11 @@ pub(super) const ROUTE_KEYS: Keys = Keys {
         "tls",
         "connect_timeout",
         "race_after",
+        "source",
+        "proxy_protocol",
+        "max_relays",
+        "idle_timeout",
+        "keepalive",
         "final",
         "name",
         "description",
@@ -45,16 +50,8 @@ pub(super) const ROUTE_KEYS: Keys = Keys {
         "log_level",
         "allow",
         "resolver",
-        "source",
-        "proxy_protocol",
-        "max_relays",
-        "idle_timeout",
-        "keepalive",
     ],
 };
-
-/// How long dialing may take.
-pub(super) const DIALING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +96,7 @@ pub(super) fn route(
     let tls = policies.read(section, called, written);
     let upstreams = upstreams(section);
     let weight = section.integer("weight", i64::MIN..=i64::MAX).unwrap_or(100);
-    let settings = settings(section);
+    let settings = settings(section, upstreams.as_deref());
     let is_final = section.boolean("final").unwrap_or(false);
     let description = section.string("description").map(|text| (*text.get_ref()).into());
 
@@ -109,16 +106,6 @@ pub(super) fn route(
     let (pattern, upstreams, name) = (pattern?, upstreams?, name.map(Into::into));
     let route = Route { pattern, weight, upstreams, tls, settings, is_final, name, description, origin };
     Some((route, source.in_file(&span)))
-}
-
-/// What the route says of dialing and relaying; nothing, if it says nothing.
-fn settings(section: &Section<'_>) -> Option<Box<Settings>> {
-    let settings = Settings {
-        connect_timeout: section.duration("connect_timeout", &DIALING),
-        race_after: section.own_timeout("race_after", &DIALING),
-        ..Settings::DEFAULT
-    };
-    (settings != Settings::DEFAULT).then(|| Box::new(settings))
 }
 
 fn pattern(section: &Section<'_>, text: &Spanned<&str>) -> Option<Pattern> {

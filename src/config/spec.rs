@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Kind, check_text};
-    use crate::route::{Host, Identity, Pattern, Settings, TlsPolicy, Upstream};
+    use crate::route::{Host, Identity, Pattern, Settings, Source, Timeout, TlsPolicy, Upstream};
 
     fn edit() -> Origin {
         Origin::Edit { at: SystemTime::UNIX_EPOCH }
@@ -155,12 +155,22 @@ mod tests {
     fn every_key_of_a_file_is_read() {
         let route = read(&json!({
             "match": r"^db@\d+$", "weight": -5, "host": ["10.0.0.1", "[fd00::1]:2"], "port": 1,
-            "tls": { "ca": "/ca.pem" }, "connect_timeout": "2s", "race_after": "never", "final": true,
-            "name": "x", "description": "two\nlines with 'all' \"quotes\"",
+            "tls": { "ca": "/ca.pem" }, "connect_timeout": "2s", "race_after": "never", "source": "lo",
+            "proxy_protocol": "v2", "max_relays": 7, "idle_timeout": "1h", "keepalive": "30s", "final": true, "name": "x", "description": "two\nlines with 'all' \"quotes\"",
         }))
         .unwrap();
         assert_eq!(route.pattern.as_str(), r"^db@\d+$");
         assert_eq!((route.weight, route.upstreams.len(), route.is_final), (-5, 2, true));
+        let settings = Settings {
+            connect_timeout: Some(Duration::from_secs(2)),
+            race_after: Some(Timeout::Never),
+            source: Some(Source::Interface("lo".into())),
+            proxy_protocol: true,
+            max_relays: Some(7),
+            idle_timeout: Some(Timeout::After(Duration::from_secs(3600))),
+            keepalive: Some(Timeout::After(Duration::from_secs(30))),
+        };
+        assert_eq!(route.settings.as_deref(), Some(&settings));
         assert_eq!(route.tls.unwrap().ca.as_deref(), Some(Path::new("/ca.pem")));
         assert_eq!(route.description.as_deref(), Some("two\nlines with 'all' \"quotes\""));
         assert_eq!(route.origin, edit());
@@ -229,6 +239,25 @@ mod tests {
         assert!(read_edit(&spec, at, None, &mut problems).is_some());
     }
 
+    fn any_settings() -> impl Strategy<Value = Settings> {
+        let duration = || (1_000_000_000..3_600_000_000_000u64).prop_map(Duration::from_nanos);
+        let timeout = || option::of(prop_oneof![Just(Timeout::Never), duration().prop_map(Timeout::After)]);
+        // An address may be of the other family than every host's, which is a problem and not a route.
+        let source = "[a-z]{1,9}[0-9.]{0,6}".prop_map(|name| Source::Interface(name.into()));
+        let others = (option::of(source), any::<bool>(), option::of(1..=1_000_000_000usize));
+        (option::of(duration()), timeout(), others, timeout(), timeout()).prop_map(
+            |(connect_timeout, race_after, (source, proxy_protocol, max_relays), idle_timeout, keepalive)| Settings {
+                connect_timeout,
+                race_after,
+                source,
+                proxy_protocol,
+                max_relays,
+                idle_timeout,
+                keepalive,
+            },
+        )
+    }
+
     fn any_route() -> impl Strategy<Value = Route> {
         let host = prop_oneof![
             any::<std::net::IpAddr>().prop_map(Host::Ip),
@@ -248,18 +277,14 @@ mod tests {
         let tls = option::of(prop_oneof![Just(Arc::new(TlsPolicy::default())), tls]);
         let pattern = prop_oneof![r"[\^]?(\\Q)?[a-z@.' é\]-]{0,9}", r#"["\\]{2}'*"#]
             .prop_filter_map("no pattern", |text| Pattern::parse(&text).ok());
-        let timeout = (1_000_000..3_600_000_000_000u64).prop_map(Duration::from_nanos);
-        let settings = option::of(
-            timeout.prop_map(|timeout| Box::new(Settings { connect_timeout: Some(timeout), ..Settings::DEFAULT })),
-        );
         let texts = (option::of("[^\\pC]{1,9}"), option::of("(?s).{0,20}"));
-        (pattern, any::<i64>(), upstreams, tls, settings, any::<bool>(), texts).prop_map(
+        (pattern, any::<i64>(), upstreams, tls, any_settings(), any::<bool>(), texts).prop_map(
             |(pattern, weight, upstreams, tls, settings, is_final, (name, description))| Route {
                 pattern,
                 weight,
                 upstreams: upstreams.into(),
                 tls,
-                settings,
+                settings: Some(settings).filter(|settings| *settings != Settings::DEFAULT).map(Box::new),
                 is_final,
                 name: name.map(Into::into),
                 description: description.map(Into::into),

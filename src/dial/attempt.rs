@@ -26,6 +26,8 @@ pub struct Attempt {
 /// The steps of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Finding room among the route's relays.
+    Limit,
     /// Looking up the upstream's host name.
     Dns,
     /// Connecting.
@@ -38,6 +40,7 @@ impl Stage {
     /// The stage's label, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Limit => "limit",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
@@ -81,7 +84,10 @@ pub enum DialError {
     /// The TLS handshake failed otherwise.
     #[error("TLS handshake failed: {0}")]
     Tls(String),
-    /// This machine could not make the connection: descriptors, memory, permissions.
+    /// The route has as many requests and relays open as it may; nothing was dialed, and no upstream has failed.
+    #[error("as many relays are open as its max_relays allows ({0})")]
+    Full(usize),
+    /// This machine could not make the connection: descriptors, memory, permissions, a source that is not there.
     #[error("this machine cannot connect: {0}")]
     Local(String),
 }
@@ -109,7 +115,7 @@ impl DialError {
     /// Whether it is a reason to put the upstream behind others. What this machine lacks is not, nor that a credential
     /// of ours is refused: the upstream is there.
     pub fn ejects(&self) -> bool {
-        !matches!(self, Self::Local(_) | Self::Credential(_))
+        !matches!(self, Self::Full(_) | Self::Local(_) | Self::Credential(_))
     }
 }
 

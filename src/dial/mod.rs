@@ -5,6 +5,9 @@ mod health;
 mod network;
 mod eyeballs;
 mod names;
+mod options;
+mod proxy_protocol;
+mod slots;
 mod tcp;
 mod tls;
 mod tries;
@@ -20,7 +23,10 @@ use std::sync::Arc;
 
 pub use attempt::{Attempt, DialError, Stage};
 pub use health::{Health, LastError, Latency, Standing, Upstreams};
-pub(crate) use tcp::keepalive;
+pub(crate) use options::keepalive;
+pub use proxy_protocol::Ends;
+pub(crate) use proxy_protocol::{header, of_probe};
+pub use slots::{Slot, Slots, Turn};
 pub(crate) use tls::of_relay;
 pub use tls::{Opened, Trust, TrustError, Trusts};
 
@@ -43,6 +49,8 @@ pub struct Dialed {
     pub address: SocketAddr,
     /// The attempts that failed before it.
     pub failed: Vec<Attempt>,
+    /// Its place among the route's relays, if the route bounds them.
+    pub slot: Option<Arc<Slot>>,
 }
 
 /// The candidates of a plan race until one is up or the deadline is over.
@@ -52,7 +60,7 @@ pub async fn first(plan: Plan, deadline: Deadline) -> Result<Dialed, Refused> {
     let won = race.run().await;
     let failed = race.take_failed();
     match won {
-        Some(Won { up: Up { stream, address }, route }) => Ok(Dialed { stream, route, address, failed }),
+        Some(Won { up: Up { stream, address, slot }, route }) => Ok(Dialed { stream, route, address, failed, slot }),
         None if race.candidates().is_unmatched() => Err(Refused::NoRoute),
         None => Err(Refused::AllFailed(failed)),
     }
@@ -79,10 +87,11 @@ mod tests {
             removed: RouteTable::new(),
             files: Vec::new(),
             trusts: Arc::new(Trusts::new(None)),
+            slots: Arc::default(),
         });
         let outcome = async |node| {
             let (upstreams, node) = (Arc::new(Upstreams::new(Drain::new())), NodeName::parse(node).unwrap());
-            let plan = Plan::new(Arc::clone(&snapshot), upstreams, DialConfig::default(), node);
+            let plan = Plan::new(Arc::clone(&snapshot), upstreams, DialConfig::default(), node, None);
             first(plan, Deadline::after(Duration::ZERO)).await.unwrap_err().outcome()
         };
         let late = outcome("db@prod").await;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::eyeballs::Eyeballs;
 use super::tries::{Tries, Which};
-use super::{DialError, Stage, names, tcp};
+use super::{DialError, Slot, Stage, names, tcp};
 use crate::plan::Candidate;
 use crate::route::Host;
 use crate::stream::Stream;
@@ -30,6 +30,8 @@ pub(super) struct Up {
     pub(super) stream: Stream,
     /// The address at its other end.
     pub(super) address: SocketAddr,
+    /// Its place among the route's relays, if the route bounds them.
+    pub(super) slot: Option<Arc<Slot>>,
 }
 
 /// The sockets of this machine.
@@ -40,19 +42,27 @@ impl Network for Sockets {
     fn dial(&self, candidate: &Candidate, tries: Arc<Tries>) -> Dialing {
         let candidate = candidate.clone();
         Box::pin(async move {
+            let slot = match candidate.slot() {
+                Ok(slot) => slot,
+                Err(error) => {
+                    tries.fail(tries.begin(Stage::Limit, None), error);
+                    return None;
+                }
+            };
             let upstream = candidate.upstream();
-            match &upstream.host {
+            let up = match &upstream.host {
                 Host::Ip(ip) => dial_address(&candidate, SocketAddr::new(*ip, upstream.port), &tries).await,
                 // In a box: most upstreams are addresses, and do not make room for it.
                 Host::Name(name) => Box::pin(dial_name(&candidate, name, &tries)).await,
-            }
+            };
+            up.map(|up| Up { slot, ..up })
         })
     }
 }
 
 async fn dial_address(candidate: &Candidate, address: SocketAddr, tries: &Tries) -> Option<Up> {
     let this = tries.begin(Stage::Tcp, Some(address));
-    match tcp::connect(address).await {
+    match tcp::connect(address, candidate.route.settings()).await {
         Ok(tcp) => secure(candidate, tcp, address, tries, this).await,
         Err(error) => {
             tries.fail(this, error);
@@ -66,7 +76,11 @@ async fn dial_address(candidate: &Candidate, address: SocketAddr, tries: &Tries)
 async fn dial_name(candidate: &Candidate, name: &str, tries: &Tries) -> Option<Up> {
     let lookup = tries.begin(Stage::Dns, None);
     let (port, last_good) = (candidate.upstream().port, candidate.health.last_good());
-    let connect = |address| Box::pin(tcp::connect(address)) as _;
+    let route = Arc::clone(&candidate.route);
+    let connect = move |address| {
+        let route = Arc::clone(&route);
+        Box::pin(async move { tcp::connect(address, route.settings()).await }) as _
+    };
     let lookups = names::addresses(name).await;
     let mut eyeballs = Eyeballs::new(lookups, port, connect, tcp::has_way).beginning_with(last_good);
     while let Some((tcp, address, this)) = eyeballs.next(lookup, tries).await {
@@ -77,9 +91,21 @@ async fn dial_name(candidate: &Candidate, name: &str, tries: &Tries) -> Option<U
     None
 }
 
-/// The TLS handshake, if the route wants one.
-async fn secure(candidate: &Candidate, tcp: TcpStream, address: SocketAddr, tries: &Tries, this: Which) -> Option<Up> {
-    let Some(policy) = &candidate.route.tls else { return Some(Up { stream: Stream::Tcp(tcp), address }) };
+/// Who the client is and the TLS handshake, if the route wants them.
+async fn secure(
+    candidate: &Candidate,
+    mut tcp: TcpStream,
+    address: SocketAddr,
+    tries: &Tries,
+    this: Which,
+) -> Option<Up> {
+    if let Some(preface) = &candidate.preface
+        && let Err(error) = tcp::introduce(&mut tcp, preface).await
+    {
+        tries.fail(this, error);
+        return None;
+    }
+    let Some(policy) = &candidate.route.tls else { return Some(Up { stream: Stream::Tcp(tcp), address, slot: None }) };
     tries.reach(this, Stage::Tls);
     // Every policy of a table is opened before the table is in force.
     let done = match &candidate.trust {
@@ -88,7 +114,7 @@ async fn secure(candidate: &Candidate, tcp: TcpStream, address: SocketAddr, trie
         None => Err(DialError::Tls("its files were never opened".to_owned())),
     };
     match done {
-        Ok(tls) => Some(Up { stream: Stream::Tls(Box::new(tls)), address }),
+        Ok(tls) => Some(Up { stream: Stream::Tls(Box::new(tls)), address, slot: None }),
         Err(error) => {
             tries.fail(this, error);
             None

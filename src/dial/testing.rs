@@ -110,7 +110,9 @@ impl Network for Scripted {
             let Some((after, ending)) = act.end else { return pending().await };
             sleep_until(at(after)).await;
             match ending {
-                Ending::Up => return Some(Up { stream: Stream::Unix(UnixStream::pair().unwrap().0), address }),
+                Ending::Up => {
+                    return Some(Up { stream: Stream::Unix(UnixStream::pair().unwrap().0), address, slot: None });
+                }
                 Ending::Refused => tries.fail(this, DialError::Refused),
                 Ending::Local => tries.fail(this, DialError::Local("no descriptors".to_owned())),
             }
@@ -130,6 +132,8 @@ pub(crate) fn candidate(upstreams: &Upstreams, port: u16) -> Candidate {
     Candidate {
         route: row(route(&format!("port {port}"), 100)),
         trust: None,
+        preface: None,
+        turn: None,
         connect_timeout: Duration::from_secs(3),
         race_after: Some(Duration::from_millis(1500)),
         is_ejected: health.is_ejected(),

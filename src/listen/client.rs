@@ -2,20 +2,22 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{timeout, timeout_at};
 
-use super::Door;
+use super::{Door, Peer};
 use crate::admit::HeadSlot;
-use crate::close::Refused;
+use crate::close::{Facts, NoHandoff, Refused};
 use crate::deadline::Deadline;
-use crate::dial::Dialed;
+use crate::dial::Ends;
 use crate::drain::Drain;
 use crate::node::NodeName;
-use crate::request::{BadHead, ConnectRequest, Form, HeadReader, Step, established, refused};
+use crate::relay::handoff;
+use crate::request::{BadHead, ConnectRequest, Form, HeadReader, Step, established, handed_off, refused};
 use crate::stream::Stream;
 
 /// A local process that asks.
@@ -49,6 +51,17 @@ impl Client {
         self.node.as_ref()
     }
 
+    /// Who it is.
+    pub fn peer(&self) -> Peer {
+        Peer::of(&self.stream)
+    }
+
+    /// The ends of its connection, if it has addresses: a client of a Unix socket has none.
+    pub fn ends(&self) -> Option<Ends> {
+        let Stream::Tcp(tcp) = &self.stream else { return None };
+        Some(Ends { client: tcp.peer_addr().ok()?, forward: tcp.local_addr().ok()? })
+    }
+
     /// Reads its head; at a forward there is none, and the door says what is asked for.
     pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
         let request = match &self.door {
@@ -59,6 +72,9 @@ impl Client {
         self.head = None;
         self.form = Some(request.form);
         self.node = Some(request.node.clone());
+        if request.handoff && !request.tail.is_empty() {
+            return Err(Refused::BadHead(BadHead::BytesBehind));
+        }
         Ok(request)
     }
 
@@ -98,13 +114,28 @@ impl Client {
     }
 
     /// Tells it that it is connected; failover ends here.
-    pub async fn establish(&mut self, dialed: &Dialed, deadline: Deadline) -> Result<(), Refused> {
+    pub async fn establish(&mut self, facts: &Facts, deadline: Deadline) -> Result<(), Refused> {
         let form = self.form.unwrap_or(Form::Forward);
-        let answer = established(form, &dialed.route, &dialed.address.to_string());
+        let answer = established(form, &facts.route, &facts.address.to_string());
         match timeout_at(deadline.instant(), self.stream.write_all(&answer)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Refused::ClientGone),
         }
+    }
+
+    /// The same, with the upstream itself in place of a relay: nothing of the connection is ours from here on.
+    pub async fn hand_off(&mut self, upstream: Stream, facts: &Facts, deadline: Deadline) -> Result<(), Refused> {
+        if self.stream.has_unread() {
+            return Err(Refused::BadHead(BadHead::BytesBehind));
+        }
+        let (client, upstream) = match (&mut self.stream, upstream) {
+            (Stream::Unix(client), Stream::Tcp(upstream)) => (client, upstream),
+            (Stream::Unix(_), _) => return Err(Refused::NoHandoff(NoHandoff::Tls(Arc::clone(&facts.route)))),
+            (_, _) => return Err(Refused::NoHandoff(NoHandoff::NotUnix)),
+        };
+        let answer = handed_off(&facts.route, &facts.address.to_string());
+        let sent = timeout_at(deadline.instant(), handoff::send(client, &answer, upstream)).await;
+        sent.unwrap_or(Err(Refused::ClientGone))
     }
 
     /// Its stream, for the relay.
@@ -156,5 +187,49 @@ fn poll_read_head(stream: &mut Stream, head: &mut HeadReader, cx: &mut Context<'
     match read.filled() {
         [] => Poll::Ready(Err(Refused::BadHead(BadHead::Truncated))),
         read => Poll::Ready(head.advance(read).map_err(Refused::BadHead)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+    use super::*;
+    use crate::route::testing;
+
+    /// What comes of a hand-off to a client with this stream.
+    async fn handed(client: Stream) -> Result<(), Refused> {
+        let (upstream, _node) = tcp_pair().await;
+        let route = testing::row(testing::route("^db@", 1));
+        let address = (Ipv4Addr::LOCALHOST, 1).into();
+        let node = NodeName::parse("db@x").unwrap();
+        let facts = Facts { client: Peer::Unknown, node, route, address, attempts: 1, slot: None };
+        let mut client = Client::new(client, Door::Socket, None);
+        client.hand_off(Stream::Tcp(upstream), &facts, Deadline::after(Duration::from_secs(5))).await
+    }
+
+    async fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, theirs)
+    }
+
+    #[tokio::test]
+    async fn what_came_during_the_dial_refuses_a_hand_off_and_a_half_close_does_not() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"x").await.unwrap();
+        assert!(matches!(handed(Stream::Unix(ours)).await, Err(Refused::BadHead(BadHead::BytesBehind))));
+
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.shutdown().await.unwrap();
+        assert!(handed(Stream::Unix(ours)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_goes_over_a_unix_socket_only() {
+        let (ours, _theirs) = tcp_pair().await;
+        assert!(matches!(handed(Stream::Tcp(ours)).await, Err(Refused::NoHandoff(NoHandoff::NotUnix))));
     }
 }

@@ -4,26 +4,28 @@ use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::unix::{self, Bound};
-use super::{BACKLOG, BindError, Door, Inherited, Listener, ListeningSocket, accept_loop};
+use super::{BACKLOG, BindError, Door, Inherited, Kind, Listener, accept_loop};
 use crate::config::{Config, ForwardAddress, ForwardConfig, SocketAccess};
 use crate::control::Control;
 use crate::daemon::Daemon;
 use crate::dial::keepalive;
+use crate::workers::Workers;
 
 /// The doors that are open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Doors {
     open: Vec<OpenDoor>,
+    workers: Arc<Workers>,
 }
 
 #[derive(Debug)]
@@ -70,19 +72,30 @@ fn folder(name: &str) -> Option<OsString> {
 }
 
 impl Doors {
+    /// None yet; they will be on these workers.
+    pub fn new(workers: Workers) -> Self {
+        Self { open: Vec::new(), workers: Arc::new(workers) }
+    }
+
     /// Binds the main socket.
-    pub fn prepare_socket(path: PathBuf, access: &SocketAccess, from: &mut Inherited) -> Result<Prepared, BindError> {
-        prepare(ForwardAddress::Unix(path, access.clone()), Door::Socket, from)
+    pub fn prepare_socket(
+        &self,
+        path: PathBuf,
+        access: &SocketAccess,
+        from: &mut Inherited,
+    ) -> Result<Prepared, BindError> {
+        prepare(ForwardAddress::Unix(path, access.clone()), Door::Socket, from, &self.workers)
     }
 
     /// Binds the admin API's socket; changes are asked of `control`.
     pub fn prepare_admin(
+        &self,
         path: PathBuf,
         access: &SocketAccess,
         control: Control,
         from: &mut Inherited,
     ) -> Result<Prepared, BindError> {
-        prepare(ForwardAddress::Unix(path, access.clone()), Door::Admin(control), from)
+        prepare(ForwardAddress::Unix(path, access.clone()), Door::Admin(control), from, &self.workers)
     }
 
     /// Binds the forwards that are not open yet; on an error the ones bound so far are given back.
@@ -94,7 +107,7 @@ impl Doors {
         let known = self.open_doors_of(forwards);
         let new = forwards.iter().zip(known).filter(|(_, open)| open.is_none()).map(|(forward, _)| forward);
         let (prepared, failed): (Vec<_>, Vec<_>) = new
-            .map(|forward| prepare(forward.listen.clone(), Door::Forward(forward.node.clone()), from))
+            .map(|forward| prepare(forward.listen.clone(), Door::Forward(forward.node.clone()), from, &self.workers))
             .partition(Result::is_ok);
         if failed.is_empty() {
             Ok(prepared.into_iter().flatten().collect())
@@ -106,10 +119,10 @@ impl Doors {
     /// Opens what was prepared.
     pub fn open(&mut self, daemon: &Arc<Daemon>, prepared: impl IntoIterator<Item = Prepared>) {
         for Prepared { place, door, listener, bound } in prepared {
-            let address = match &listener.socket {
-                // Port 0 has become a port by now.
-                ListeningSocket::Tcp(tcp) => tcp.local_addr().map_or_else(|_| place.to_string(), |at| at.to_string()),
-                ListeningSocket::Unix(_) => place.to_string(),
+            // Port 0 has become a port by now.
+            let address = match SockRef::from(&listener.socket).local_addr().map(|at| at.as_socket()) {
+                Ok(Some(at)) => at.to_string(),
+                _ => place.to_string(),
             };
             match &door {
                 Door::Socket => info!(%address, inherited = listener.inherited, "listening"),
@@ -118,6 +131,8 @@ impl Doors {
             }
             let (door, shut) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
             // The drain waits for the doors too: they end when the backlog is empty.
+            let worker = Arc::clone(&listener.worker);
+            let _there = worker.enter();
             daemon.drain.spawn(accept_loop(Arc::clone(daemon), listener, Arc::clone(&door), shut.clone()));
             self.open.push(OpenDoor { place, door, shut, bound });
         }
@@ -192,41 +207,47 @@ impl OpenDoor {
     }
 }
 
-fn prepare(place: ForwardAddress, door: Door, from: &mut Inherited) -> Result<Prepared, BindError> {
-    let (socket, bound, inherited) = match &place {
+fn prepare(
+    place: ForwardAddress,
+    door: Door,
+    from: &mut Inherited,
+    workers: &Arc<Workers>,
+) -> Result<Prepared, BindError> {
+    let (socket, kind, bound, inherited) = match &place {
         ForwardAddress::Tcp(address) => {
             let (tcp, inherited) = match from.take_tcp(*address) {
-                Some(tcp) => (register(address, TcpListener::from_std(tcp))?, true),
+                Some(tcp) => (tcp.into(), true),
                 None => (bind_tcp(*address)?, false),
             };
             // Whom it accepts inherits this. A client that is gone without a word would keep its slot for ever.
-            register(address, SockRef::from(&tcp).set_tcp_keepalive(&keepalive()))?;
-            (ListeningSocket::Tcp(tcp), None, inherited)
+            usable(address, SockRef::from(&tcp).set_tcp_keepalive(&keepalive()))?;
+            (tcp, Kind::Tcp, None, inherited)
         }
         ForwardAddress::Unix(path, access) => match from.take_unix(path) {
             // Its mode, owner and group are the service manager's.
-            Some(unix) => (ListeningSocket::Unix(register(&path.display(), UnixListener::from_std(unix))?), None, true),
+            Some(unix) => (unix.into(), Kind::Unix, None, true),
             None => {
                 let (unix, bound) = unix::bind(path, access)?;
-                let unix = register(&path.display(), UnixListener::from_std(unix))?;
-                (ListeningSocket::Unix(unix), Some(bound), false)
+                (unix.into(), Kind::Unix, Some(bound), false)
             }
         },
     };
-    Ok(Prepared { place, door, listener: Listener { socket, inherited }, bound })
+    let listener = usable(&place, Listener::new(socket, kind, inherited, workers))?;
+    Ok(Prepared { place, door, listener, bound })
 }
 
-fn register<T>(place: &dyn std::fmt::Display, done: std::io::Result<T>) -> Result<T, BindError> {
+fn usable<T>(place: &dyn std::fmt::Display, done: std::io::Result<T>) -> Result<T, BindError> {
     done.map_err(|error| BindError::failed(place, "cannot be used", error))
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
+fn bind_tcp(address: SocketAddr) -> Result<OwnedFd, BindError> {
     let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         // A daemon that starts again is not held up by the connections of the one before it.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG.unsigned_abs())
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
     };
     listen().map_err(|error| BindError::failed(address, "cannot be bound", error))
 }
@@ -241,10 +262,11 @@ mod tests {
     async fn a_tcp_client_is_asked_whether_it_is_still_there() {
         let place = ForwardAddress::Tcp(([127, 0, 0, 1], 0).into());
         let door = Door::Forward(NodeName::parse("a@b").unwrap());
-        let prepared = prepare(place, door, &mut Inherited::default()).unwrap();
-        let ListeningSocket::Tcp(tcp) = &prepared.listener.socket else { panic!("{prepared:?}") };
-        let _client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
-        let Stream::Tcp(accepted) = prepared.listener.accept().await.unwrap() else { panic!("no TCP") };
+        let prepared = prepare(place, door, &mut Inherited::default(), &Arc::new(Workers::start().unwrap())).unwrap();
+        let address = SockRef::from(&prepared.listener.socket).local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(address.as_socket().unwrap()).unwrap();
+        let accepted = prepared.listener.accept().await.unwrap();
+        let Stream::Tcp(accepted) = prepared.listener.stream(accepted).unwrap() else { panic!("no TCP") };
         let accepted = SockRef::from(&accepted);
         assert!(accepted.keepalive().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap().as_secs(), 60);

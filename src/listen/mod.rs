@@ -3,10 +3,12 @@
 mod client;
 mod doors;
 mod inherited;
+mod peer;
 mod unix;
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use client::Client;
 pub use doors::{Doors, Prepared, admin_path, socket_path};
 pub use inherited::Inherited;
+pub use peer::Peer;
 
 use crate::admin;
 use crate::admit::HeadSlot;
@@ -30,6 +34,7 @@ use crate::daemon::Daemon;
 use crate::node::NodeName;
 use crate::serve::serve;
 use crate::stream::Stream;
+use crate::workers::{Worker, Workers};
 
 /// How many clients may wait to be accepted; the kernel cuts it down to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -110,41 +115,54 @@ impl BindError {
 /// A socket that listens.
 #[derive(Debug)]
 struct Listener {
-    socket: ListeningSocket,
+    socket: AsyncFd<OwnedFd>,
+    kind: Kind,
     /// Whether the service manager bound it.
     inherited: bool,
+    /// Where its door is.
+    worker: Arc<Worker>,
+    /// Where its clients may be served.
+    workers: Arc<Workers>,
 }
 
-#[derive(Debug)]
-enum ListeningSocket {
-    Unix(UnixListener),
-    Tcp(TcpListener),
+/// The kinds of sockets that listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unix,
+    Tcp,
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
-        match &self.socket {
-            ListeningSocket::Unix(unix) => Ok(Stream::Unix(unix.accept().await?.0)),
-            ListeningSocket::Tcp(tcp) => {
-                let (stream, _) = tcp.accept().await?;
-                // It fails only on a client that is gone already, which is noticed soon enough.
-                drop(stream.set_nodelay(true));
-                Ok(Stream::Tcp(stream))
+    /// A door on one of the workers.
+    fn new(socket: OwnedFd, kind: Kind, inherited: bool, workers: &Arc<Workers>) -> io::Result<Self> {
+        let worker = Arc::clone(workers.of_door());
+        let socket = worker.register(socket)?;
+        Ok(Self { socket, kind, inherited, worker, workers: Arc::clone(workers) })
+    }
+
+    async fn accept(&self) -> io::Result<OwnedFd> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            if let Ok(accepted) = ready.try_io(|_| self.accept_now()) {
+                return accepted;
             }
         }
     }
 
     /// One of those who wait to be accepted, asked of the kernel: the runtime may not have heard of all of them.
-    fn accept_now(&self) -> Option<Stream> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        match &self.socket {
-            ListeningSocket::Unix(unix) => {
-                let stream = accept_with(unix, flags).ok()?;
-                UnixStream::from_std(stream.into()).ok().map(Stream::Unix)
-            }
-            ListeningSocket::Tcp(tcp) => {
-                let stream = accept_with(tcp, flags).ok()?;
-                TcpStream::from_std(stream.into()).ok().map(Stream::Tcp)
+    fn accept_now(&self) -> io::Result<OwnedFd> {
+        Ok(accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?)
+    }
+
+    /// What was accepted, to be served where this is called.
+    fn stream(&self, accepted: OwnedFd) -> io::Result<Stream> {
+        match self.kind {
+            Kind::Unix => UnixStream::from_std(accepted.into()).map(Stream::Unix),
+            Kind::Tcp => {
+                let stream = TcpStream::from_std(accepted.into())?;
+                // It fails only on a client that is gone already, which is noticed soon enough.
+                drop(stream.set_nodelay(true));
+                Ok(Stream::Tcp(stream))
             }
         }
     }
@@ -155,12 +173,6 @@ impl Listener {
 /// Who waits in the backlog of a socket of ours when its door is shut is accepted still, and told that the daemon
 /// drains. The backlog of an inherited socket is left to the daemon that inherits it next.
 async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<Door>>, shut: CancellationToken) {
-    let serve = |stream, slot| match (door.load().as_ref().clone(), stream) {
-        (Door::Admin(control), Stream::Unix(stream)) => {
-            daemon.drain.spawn(admin::serve(Arc::clone(&daemon), control, stream, slot));
-        }
-        (door, stream) => daemon.drain.spawn(serve(Arc::clone(&daemon), Client::new(stream, door, slot))),
-    };
     let mut pause = Pause::default();
     while !shut.is_cancelled() {
         let slot = head_slot(&daemon, &door).await;
@@ -168,11 +180,8 @@ async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<
             accepted = listener.accept() => accepted,
             () = shut.cancelled() => break,
         };
-        match accepted {
-            Ok(stream) => {
-                pause = Pause::default();
-                serve(stream, slot);
-            }
+        match accepted.and_then(|client| take_up(&daemon, &listener, &door, client, slot)) {
+            Ok(()) => pause = Pause::default(),
             // The client left before it was accepted: nobody's loss.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -188,9 +197,29 @@ async fn accept_loop(daemon: Arc<Daemon>, listener: Listener, door: Arc<ArcSwap<
     // A bound, for a TCP door whose clients never stop coming.
     for _ in 0..if listener.inherited { 0 } else { BACKLOG } {
         let slot = head_slot(&daemon, &door).await;
-        let Some(stream) = listener.accept_now() else { break };
-        serve(stream, slot);
+        let Ok(client) = listener.accept_now() else { break };
+        // One that cannot be watched is closed: there is nobody left who would try again.
+        drop(take_up(&daemon, &listener, &door, client, slot));
     }
+}
+
+/// Gives a client to the worker that has least to do.
+fn take_up(
+    daemon: &Arc<Daemon>,
+    listener: &Listener,
+    door: &ArcSwap<Door>,
+    client: OwnedFd,
+    slot: Option<HeadSlot>,
+) -> io::Result<()> {
+    let worker = listener.workers.least_busy(&listener.worker);
+    let _there = worker.enter();
+    match (door.load().as_ref().clone(), listener.stream(client)?) {
+        (Door::Admin(control), Stream::Unix(stream)) => {
+            daemon.drain.spawn(admin::serve(Arc::clone(daemon), control, stream, slot));
+        }
+        (door, stream) => daemon.drain.spawn(serve(Arc::clone(daemon), Client::new(stream, door, slot))),
+    }
+    Ok(())
 }
 
 /// A place to read a head in; a forward's clients have none, and do not wait behind those who are slow with theirs.

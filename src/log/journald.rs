@@ -9,9 +9,10 @@ use std::os::unix::net::UnixDatagram;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+
+use super::writer::Lines;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -54,11 +55,11 @@ impl Write for Journal {
 
 /// Turns events into the journal's entries.
 pub(super) struct JournalLayer {
-    lines: NonBlocking,
+    lines: Lines,
 }
 
 impl JournalLayer {
-    pub(super) fn new(lines: NonBlocking) -> Self {
+    pub(super) fn new(lines: Lines) -> Self {
         Self { lines }
     }
 }
@@ -68,7 +69,7 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
         let mut entry = Entry::default();
         event.record(&mut entry);
         // The writer queues or counts; it does not fail.
-        drop(self.lines.clone().write_all(&entry.finish(*event.metadata().level(), event.metadata().target())));
+        drop((&self.lines).write_all(&entry.finish(*event.metadata().level(), event.metadata().target())));
     }
 }
 
@@ -141,6 +142,7 @@ mod tests {
 
     use tracing_subscriber::layer::SubscriberExt;
 
+    use super::super::writer::{Target, Writer};
     use super::*;
 
     #[test]
@@ -169,7 +171,7 @@ mod tests {
     #[test]
     fn a_text_of_others_does_not_look_like_further_fields() {
         let sent = Sent::default();
-        let (lines, guard) = NonBlocking::new(sent.clone());
+        let (lines, guard) = Writer::start(Target::Datagrams(sent.clone()));
         let subscriber = tracing_subscriber::registry().with(JournalLayer::new(lines));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(node = "a up=9", by = "client", "relay closed")

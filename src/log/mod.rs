@@ -1,21 +1,20 @@
 //! The log: lines for people, JSON for machines, or systemd's journal, by a writer that never blocks a request.
 
 mod journald;
+mod writer;
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{self, IsTerminal};
 
 use rustix::fs::fstat;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use self::writer::{Target, Writer};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
 type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
@@ -27,16 +26,6 @@ pub struct Log {
     filter: reload::Handle<Targets, Registry>,
     format: reload::Handle<Format, Filtered>,
     writer: Writer,
-}
-
-/// The thread that writes, and what it could not write.
-struct Writer {
-    /// Its drop waits until the lines that are queued are written.
-    _guard: WorkerGuard,
-    /// Lines that found the queue full.
-    overflown: ErrorCounter,
-    /// Lines that the file or the journal did not take.
-    failed: Arc<AtomicUsize>,
 }
 
 impl Log {
@@ -66,7 +55,7 @@ impl Log {
 
     /// Lines that were lost since the log's format was chosen: the queue was full, or the disk.
     pub fn lost(&self) -> usize {
-        self.writer.overflown.dropped_lines() + self.writer.failed.load(Ordering::Relaxed)
+        self.writer.lost()
     }
 }
 
@@ -87,15 +76,15 @@ fn targets(level: LogLevel) -> Targets {
 fn layer(format: LogFormat) -> (Format, Writer) {
     match resolve(format) {
         LogFormat::Journald => {
-            let (lines, writer) = writer(journald::Journal::new());
+            let (lines, writer) = Writer::start(Target::Datagrams(journald::Journal::new()));
             (Box::new(journald::JournalLayer::new(lines)), writer)
         }
         LogFormat::Json => {
-            let (lines, writer) = writer(io::stderr());
+            let (lines, writer) = Writer::start(Target::Stream(io::stderr()));
             (Box::new(fmt::layer().json().flatten_event(true).with_writer(lines)), writer)
         }
         LogFormat::Auto | LogFormat::Text => {
-            let (lines, writer) = writer(io::stderr());
+            let (lines, writer) = Writer::start(Target::Stream(io::stderr()));
             let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             (Box::new(fmt::layer().with_ansi(colours).with_target(false).with_writer(lines)), writer)
         }
@@ -118,49 +107,9 @@ fn is_journal_stream() -> bool {
     env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
-fn writer(target: impl Write + Send + 'static) -> (NonBlocking, Writer) {
-    let failed = Arc::new(AtomicUsize::new(0));
-    let counted = Counted { target, failed: Arc::clone(&failed) };
-    let (lines, guard) = NonBlockingBuilder::default().lossy(true).thread_name("log").finish(counted);
-    let overflown = lines.error_counter();
-    (lines, Writer { _guard: guard, overflown, failed })
-}
-
-/// Counts the lines that its target does not take, and goes on.
-struct Counted<W> {
-    target: W,
-    failed: Arc<AtomicUsize>,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.target.write_all(line).is_err() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        // Nothing is buffered: a line is one write.
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_full_disk_loses_lines_and_counts_them() {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let (mut lines, writer) = writer(full);
-        for _ in 0..3 {
-            lines.write_all(b"a line\n").unwrap();
-        }
-        let failed = Arc::clone(&writer.failed);
-        drop(writer);
-        assert_eq!(failed.load(Ordering::Relaxed), 3);
-    }
 
     #[test]
     fn libraries_say_only_what_is_wrong() {

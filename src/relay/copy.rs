@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Counter;
 use super::buffer::{self, Buffer};
 use crate::stream::Stream;
 
@@ -20,7 +21,6 @@ const BYTES_PER_POLL: usize = 4 * buffer::SIZE;
 pub(super) struct Copy {
     /// Read, and not yet accepted by the other side. Nothing is read while it is there: this is the back pressure.
     pending: Option<Pending>,
-    delivered: u64,
 }
 
 /// Which of the two streams broke a direction.
@@ -37,12 +37,7 @@ impl Copy {
     pub(super) fn starting_with(tail: Vec<u8>) -> Self {
         let rest = 0..tail.len();
         let pending = (!tail.is_empty()).then(|| Pending { buffer: tail.into(), rest });
-        Self { pending, ..Self::default() }
-    }
-
-    /// Bytes that the other side has accepted.
-    pub(super) fn delivered(&self) -> u64 {
-        self.delivered
+        Self { pending }
     }
 
     /// Whether it waits for the other side to accept bytes.
@@ -50,16 +45,17 @@ impl Copy {
         self.pending.is_some()
     }
 
-    /// Copies until `from` has ended and `to` has accepted all that came before.
+    /// Copies until `from` has ended and `to` has accepted all that came before. `delivered` counts what it accepts.
     pub(super) fn poll(
         &mut self,
         from: &mut Stream,
         to: &mut Stream,
+        delivered: &Counter,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         let mut left = BYTES_PER_POLL;
         loop {
-            ready!(self.poll_deliver(to, cx)).map_err(Broken::Write)?;
+            ready!(self.poll_deliver(to, delivered, cx)).map_err(Broken::Write)?;
             if left == 0 {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -90,13 +86,13 @@ impl Copy {
         Poll::Pending
     }
 
-    fn poll_deliver(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_deliver(&mut self, to: &mut Stream, delivered: &Counter, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(pending) = &mut self.pending {
             let written = ready!(Pin::new(&mut *to).poll_write(cx, pending.bytes()))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.delivered += written as u64;
+            delivered.add(written);
             pending.rest.start += written;
             if pending.rest.is_empty() {
                 self.pending = None;

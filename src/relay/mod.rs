@@ -15,19 +15,21 @@
 
 mod buffer;
 mod copy;
+pub mod handoff;
 mod quiet;
 mod register;
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
-use tokio::time::Instant;
-
 pub use quiet::Timeouts;
-pub use register::{Register, Registered};
+#[cfg(test)]
+pub(crate) use register::testing;
+pub use register::{Counter, Cut, Register, Registered};
+use tokio::io::AsyncWrite;
 
 use crate::close::{Closed, End, Side};
 use crate::stream::{HangUp, Stream};
@@ -46,7 +48,6 @@ pub struct Relay {
     /// An upstream needs none: the client's next byte tells, and until then the client loses nothing.
     client_gone: Option<Box<HangUp>>,
     quiet: Quiet,
-    opened: Instant,
 }
 
 /// One side, and the way of what it sends.
@@ -79,7 +80,6 @@ impl Relay {
             first: None,
             client_gone: None,
             quiet: Quiet::default(),
-            opened: Instant::now(),
         }
     }
 
@@ -91,29 +91,26 @@ impl Relay {
         self
     }
 
-    /// Relays until both sides are done, a side fails, a timeout is over, or `cut_off` resolves.
+    /// Relays until both sides are done, a side fails, a timeout is over, or the register has it cut.
     ///
-    /// When it is cut off, TCP peers get a reset: a cut stream must not look like a complete one.
-    pub fn until_closed(mut self, mut cut_off: impl Future<Output = ()> + Unpin) -> impl Future<Output = Closed> {
+    /// When it is cut, TCP peers get a reset: a cut stream must not look like a complete one.
+    pub fn until_closed(mut self, registered: Arc<Registered>) -> impl Future<Output = Closed> {
         // Not `async`: such a block would keep room for what it borrows, and there is one for each idle relay.
         poll_fn(move |cx| {
-            let end = ready!(match self.poll(cx) {
-                Poll::Pending => Pin::new(&mut cut_off).poll(cx).map(|()| self.cut(End::Drained)),
+            let end = ready!(match self.poll(&registered, cx) {
+                Poll::Pending => registered.poll_cut(cx).map(|end| self.cut(end)),
                 ended => ended,
             });
-            Poll::Ready(Closed {
-                up: self.client.sends.delivered(),
-                down: self.upstream.sends.delivered(),
-                open_for: self.opened.elapsed(),
-                end,
-            })
+            let [up, down] = [Side::Client, Side::Upstream].map(|side| registered.delivered(side).get());
+            Poll::Ready(Closed { relay: Arc::clone(&registered), up, down, open_for: registered.opened.elapsed(), end })
         })
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let before = (self.delivered(), self.first);
+    fn poll(&mut self, registered: &Registered, cx: &mut Context<'_>) -> Poll<End> {
+        let so_far = || [Side::Client, Side::Upstream].map(|side| registered.delivered(side).get());
+        let before = (so_far(), self.first);
         for side in [Side::Client, Side::Upstream] {
-            if let Err(end) = self.poll_from(side, cx) {
+            if let Err(end) = self.poll_from(side, registered.delivered(side), cx) {
                 return Poll::Ready(end);
             }
         }
@@ -123,14 +120,14 @@ impl Relay {
         if self.client_gone.as_ref().is_some_and(|gone| gone.poll(cx).is_ready()) {
             self.client_gone = None;
             self.lose(Side::Client, io::ErrorKind::BrokenPipe.into());
-            return self.poll(cx);
+            return self.poll(registered, cx);
         }
-        let moved = before != (self.delivered(), self.first);
+        let moved = before != (so_far(), self.first);
         self.poll_quiet(moved, cx)
     }
 
     /// Moves what this side sends, as far as it goes for now.
-    fn poll_from(&mut self, side: Side, cx: &mut Context<'_>) -> Result<(), End> {
+    fn poll_from(&mut self, side: Side, delivered: &Counter, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             let (from, to) = self.parties(side);
             if from.phase == Phase::Ended {
@@ -144,7 +141,7 @@ impl Relay {
                 return Ok(());
             }
             let moved = match from.phase {
-                Phase::Open => from.sends.poll(&mut from.stream, &mut to.stream, cx),
+                Phase::Open => from.sends.poll(&mut from.stream, &mut to.stream, delivered, cx),
                 Phase::Ending | Phase::Ended => Pin::new(&mut to.stream).poll_shutdown(cx).map_err(Broken::Write),
             };
             match moved {
@@ -246,10 +243,6 @@ impl Relay {
         self.client.stream.reset_on_drop();
         self.upstream.stream.reset_on_drop();
         end
-    }
-
-    fn delivered(&self) -> u64 {
-        self.client.sends.delivered() + self.upstream.sends.delivered()
     }
 
     fn party(&self, side: Side) -> &Party {

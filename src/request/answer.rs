@@ -1,7 +1,7 @@
 //! What a client is told, as bytes: that it is connected, or why not.
 
 use super::field::string;
-use super::{Form, Problem, UPGRADE_PROTOCOL};
+use super::{Form, HANDOFF_HEADER, Problem, UPGRADE_PROTOCOL};
 use crate::close::Refused;
 use crate::node::NodeName;
 use crate::route::Route;
@@ -10,16 +10,27 @@ use crate::route::Route;
 ///
 /// A SOCKS5 client is told the bound address 0.0.0.0:0, which is no use to it. A forward's client is told nothing.
 pub fn established(form: Form, route: &Route, address: &str) -> Vec<u8> {
-    let status = match form {
-        Form::Upgrade => {
-            format!("101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE_PROTOCOL}")
-        }
+    match form {
+        Form::Upgrade => http_head(&switching(), route, address),
         // No Content-Length (RFC 9110, section 9.3.6).
-        Form::Connect => "200 OK".to_owned(),
+        Form::Connect => http_head("200 OK", route, address),
         // A client that is connected has had its greeting answered.
-        Form::Socks5 | Form::Socks5Greeting => return socks5_reply(0),
-        Form::Forward => return Vec::new(),
-    };
+        Form::Socks5 | Form::Socks5Greeting => socks5_reply(0),
+        Form::Forward => Vec::new(),
+    }
+}
+
+/// The same to a client that gets the upstream's descriptor with the first of these bytes; nothing follows them.
+pub fn handed_off(route: &Route, address: &str) -> Vec<u8> {
+    http_head(&format!("{}\r\n{HANDOFF_HEADER}: 1", switching()), route, address)
+}
+
+fn switching() -> String {
+    format!("101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE_PROTOCOL}")
+}
+
+/// `status` may have header lines behind it.
+fn http_head(status: &str, route: &Route, address: &str) -> Vec<u8> {
     let (next_hop, pattern) = (string(address), string(route.pattern.as_str()));
     format!("HTTP/1.1 {status}\r\nProxy-Status: portolan; next-hop={next_hop}\r\nPortolan-Route: {pattern}\r\n\r\n")
         .into_bytes()
@@ -72,6 +83,7 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         404 => "Not Found",
         408 => "Request Timeout",
+        409 => "Conflict",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
@@ -115,6 +127,12 @@ mod tests {
             text(established(Form::Connect, &route, "[fd00::1]:4370")),
             "HTTP/1.1 200 OK\r\nProxy-Status: portolan; next-hop=\"[fd00::1]:4370\"\r\n\
              Portolan-Route: \"^prod-db@.*\\\\.x\"\r\n\r\n"
+        );
+        assert_eq!(
+            text(handed_off(&route, "10.0.1.50:4370")),
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: portolan-tunnel\r\n\
+             Portolan-Handoff: 1\r\n\
+             Proxy-Status: portolan; next-hop=\"10.0.1.50:4370\"\r\nPortolan-Route: \"^prod-db@.*\\\\.x\"\r\n\r\n"
         );
         assert_eq!(established(Form::Socks5, &route, ""), [5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         assert!(established(Form::Forward, &route, "").is_empty());

@@ -110,7 +110,7 @@ impl HeadReader {
                 None => Step::More,
                 Some((node, end)) => {
                     let tail = self.held.split_off(end);
-                    Step::Request(ConnectRequest { node, form: Form::Socks5, deadline: None, tail })
+                    Step::Request(ConnectRequest { node, form: Form::Socks5, deadline: None, handoff: false, tail })
                 }
             }),
         }

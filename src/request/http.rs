@@ -56,14 +56,21 @@ fn upgrade(target: &str, minor: u8, headers: &Headers<'_>) -> Result<ConnectRequ
     if path.contains(['/', '#']) {
         return malformed("a `/` or `#` in the node's name must be written %2F or %23");
     }
-    let deadline = deadline(query)?;
-    Ok(ConnectRequest { node: node(&percent_decoded(path)?)?, form: Form::Upgrade, deadline, tail: Vec::new() })
+    let Query { deadline, handoff } = Query::parse(query)?;
+    let handoff = handoff.unwrap_or(false);
+    Ok(ConnectRequest {
+        node: node(&percent_decoded(path)?)?,
+        form: Form::Upgrade,
+        deadline,
+        handoff,
+        tail: Vec::new(),
+    })
 }
 
 /// The lenient form: nothing is percent-decoded, and the port that HTTP wants is dropped.
 fn connect(target: &str) -> Result<ConnectRequest, BadHead> {
     let node = node(without_port(target).as_bytes())?;
-    Ok(ConnectRequest { node, form: Form::Connect, deadline: None, tail: Vec::new() })
+    Ok(ConnectRequest { node, form: Form::Connect, deadline: None, handoff: false, tail: Vec::new() })
 }
 
 /// `:digits` at the end is dropped if no other unbracketed colon stands before it: `fd00::1` keeps its last group,
@@ -83,20 +90,40 @@ fn without_port(target: &str) -> &str {
     if is_port && !other_colon && !bracketed { name } else { target }
 }
 
-/// The only key of the query that is served is `deadline`.
-fn deadline(query: &str) -> Result<Option<Duration>, BadHead> {
-    let mut deadline = None;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("deadline", _) if deadline.is_some() => {
-                return malformed("the key deadline stands twice in the query");
+/// The keys of the query; each at most once.
+#[derive(Debug, Default)]
+struct Query {
+    deadline: Option<Duration>,
+    handoff: Option<bool>,
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, BadHead> {
+        let mut read = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let twice = match key {
+                "deadline" => read.deadline.replace(duration(value)?).is_some(),
+                "handoff" => read.handoff.replace(switch(key, value)?).is_some(),
+                _ => {
+                    let key = shown(key);
+                    return malformed(format!("the key {key} in the query is unknown; there are deadline and handoff"));
+                }
+            };
+            if twice {
+                return malformed(format!("the key {key} stands twice in the query"));
             }
-            ("deadline", value) => deadline = Some(duration(value)?),
-            ("handoff", _) => return malformed("hand-off is not supported yet"),
-            (key, _) => return malformed(format!("the key {} in the query is unknown; there is deadline", shown(key))),
         }
+        Ok(read)
     }
-    Ok(deadline)
+}
+
+fn switch(key: &str, value: &str) -> Result<bool, BadHead> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => malformed(format!("the value {} of the key {key} is neither 0 nor 1", shown(value))),
+    }
 }
 
 fn duration(value: &str) -> Result<Duration, BadHead> {
@@ -242,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_holds_a_deadline_and_nothing_else() {
+    fn the_query_holds_a_deadline_a_handoff_and_nothing_else() {
         assert_eq!(get("/v1/connect/a?deadline=2s").unwrap().deadline, Some(Duration::from_secs(2)));
         assert_eq!(get("/v1/connect/a?deadline=1m%2030s").unwrap().deadline, Some(Duration::from_secs(90)));
         assert_eq!(get("/v1/connect/a?deadline=1h").unwrap().deadline, Some(MAX_DEADLINE));
@@ -252,8 +279,18 @@ mod tests {
             assert!(text.ends_with("is not a duration such as 2s or 1500ms, more than 0 and at most 1h"), "{text}");
         }
         assert_eq!(error("/v1/connect/a?deadline=1s&deadline=1s"), "the key deadline stands twice in the query");
-        assert_eq!(error("/v1/connect/a?handoff=1"), "hand-off is not supported yet");
-        assert_eq!(error("/v1/connect/a?x=1"), r#"the key "x" in the query is unknown; there is deadline"#);
+        for (query, handoff) in
+            [("", false), ("handoff=0", false), ("handoff=1", true), ("deadline=1s&handoff=1", true)]
+        {
+            assert_eq!(get(&format!("/v1/connect/a?{query}")).unwrap().handoff, handoff, "{query}");
+        }
+        for bad in ["", "true", "01", "%31"] {
+            let told = format!("the value {bad:?} of the key handoff is neither 0 nor 1");
+            assert_eq!(error(&format!("/v1/connect/a?handoff={bad}")), told);
+        }
+        assert_eq!(error("/v1/connect/a?handoff=0&handoff=1"), "the key handoff stands twice in the query");
+        let unknown = r#"the key "x" in the query is unknown; there are deadline and handoff"#;
+        assert_eq!(error("/v1/connect/a?x=1"), unknown);
     }
 
     #[test]

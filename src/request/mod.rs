@@ -10,7 +10,7 @@ mod socks5;
 
 use std::time::Duration;
 
-pub use answer::{established, refused};
+pub use answer::{established, handed_off, refused};
 pub use head::{HeadReader, Step};
 pub(crate) use http::{percent_decoded, shown};
 pub use problem::{FailedAttempt, Problem};
@@ -26,6 +26,8 @@ pub struct ConnectRequest {
     pub form: Form,
     /// How long the client is willing to wait, if it is less than the daemon.
     pub deadline: Option<Duration>,
+    /// Whether the client wants the upstream's descriptor in place of a relay; only with [`Form::Upgrade`].
+    pub handoff: bool,
     /// Bytes already read past the head: the first bytes for the node.
     pub tail: Vec<u8>,
 }
@@ -33,7 +35,7 @@ pub struct ConnectRequest {
 impl ConnectRequest {
     /// The request of a forward's client, which has no head.
     pub fn forward(node: NodeName) -> Self {
-        Self { node, form: Form::Forward, deadline: None, tail: Vec::new() }
+        Self { node, form: Form::Forward, deadline: None, handoff: false, tail: Vec::new() }
     }
 }
 
@@ -64,6 +66,12 @@ pub enum BadHead {
     /// It has more header lines than a head may have.
     #[error("the head has more than {max} header lines", max = MAX_HEADER_LINES)]
     TooManyHeaderLines,
+    /// Bytes came behind the head of a request for a hand-off: nobody would pass them on.
+    #[error(
+        "bytes came behind a head with handoff=1, and would be lost; wait for the answer and send them to the node on the \
+         descriptor that comes with it"
+    )]
+    BytesBehind,
     /// It was not complete in time.
     #[error("the head was not complete in time")]
     TooSlow,
@@ -89,6 +97,9 @@ pub const MAX_HEADER_LINES: usize = 64;
 
 /// The protocol that an `Upgrade` asks for.
 pub const UPGRADE_PROTOCOL: &str = "portolan-tunnel";
+
+/// The header line of an answer that a descriptor came with; its value is `1`.
+pub const HANDOFF_HEADER: &str = "Portolan-Handoff";
 
 /// The path that a canonical request begins with; the node's name follows it, percent-encoded.
 pub const CONNECT_PATH: &str = "/v1/connect/";

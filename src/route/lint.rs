@@ -10,6 +10,7 @@ use std::thread;
 
 use foldhash::fast::RandomState;
 
+use super::without_effect::without_effect;
 use super::{Anchor, Needle, Pattern, Route, RouteTable, Row};
 use crate::node::NodeName;
 
@@ -65,7 +66,7 @@ pub fn findings<'a>(
 /// What is odd about a route by itself, whatever else its table has.
 pub fn oddities(route: &Route, with_files: bool) -> impl Iterator<Item = Finding<'_>> {
     let key = if with_files { readable_key(route) } else { None };
-    more_than_it_seems(route).into_iter().chain(key)
+    more_than_it_seems(route).into_iter().chain(key).chain(without_effect(route))
 }
 
 /// A pattern that looks like the name of one node and matches others, too.

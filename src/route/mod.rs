@@ -5,6 +5,7 @@ mod order;
 mod pattern;
 mod settings;
 mod table;
+mod without_effect;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

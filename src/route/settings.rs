@@ -1,5 +1,6 @@
 //! How a route's upstreams are dialed and its relays are kept, where the route says something of its own.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -59,6 +60,24 @@ impl Timeout {
         match self {
             Self::After(duration) => Some(duration),
             Self::Never => None,
+        }
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::After(duration) => humantime::format_duration(*duration).fmt(f),
+            Self::Never => f.write_str("never"),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Interface(name) => f.write_str(name),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The command against a scripted daemon on a Unix socket.
 
 use clap::Parser;
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
 
@@ -38,7 +39,7 @@ impl Scene {
         output: impl AsyncWrite + Unpin,
     ) -> Result<(), Failure> {
         let args = ConnectArgs { socket: None, timeout, node: NodeName::parse("a/b@c").unwrap() };
-        connect(&args, &[self.folder.path().join("s")], input, output).await
+        connect(&args, &Client::at(self.folder.path().join("s")), input, output).await
     }
 
     /// What a client with this input and no end of patience is told by a daemon that answers so and ends.
@@ -206,7 +207,7 @@ async fn what_is_no_daemon_is_said_to_be_none() {
         assert_eq!(scene.refused_by(answer).await, (told, Exit::NoDaemon));
     }
     let args = ConnectArgs { socket: None, timeout: None, node: NodeName::parse("a").unwrap() };
-    let nowhere = [scene.folder.path().join("nowhere")];
+    let nowhere = Client::at(scene.folder.path().join("nowhere"));
     assert_eq!(connect(&args, &nowhere, &b""[..], Vec::new()).await.unwrap_err().exit(), Exit::NoDaemon);
 }
 
@@ -218,16 +219,6 @@ async fn a_daemon_that_is_silent_past_the_timeout_is_none() {
         tokio::join!(scene.connect(Some(Duration::from_millis(1500)), &b""[..], Vec::new()), daemon);
     assert_eq!(ended.unwrap_err().exit(), Exit::NoDaemon);
     assert!(head.starts_with("GET /v1/connect/a%2Fb@c?deadline=1500000us HTTP/1.1\r\n"), "{head}");
-}
-
-#[test]
-fn the_daemon_reads_what_the_client_writes() {
-    let node = NodeName::parse("м/a b%?#@[fd00::1]:1").unwrap();
-    let written = request(&node, Some(MAX_DEADLINE));
-    match crate::request::HeadReader::new().advance(written.as_bytes()) {
-        Ok(crate::request::Step::Request(read)) => assert_eq!((read.node, read.deadline), (node, Some(MAX_DEADLINE))),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -367,3 +367,41 @@ fn values_of_the_daemon() {
         ]
     );
 }
+
+#[test]
+fn settings_of_a_route() {
+    let expected = "\
+error: `source` is an IPv4 address, and every `host` an IPv6 address
+ --> routes.toml:4:10
+  |
+4 | source = '10.0.0.5'
+  |          ^^^^^^^^^^
+  |
+  = help: write an IPv6 address of this machine, or the name of an interface
+
+1 error
+";
+    let text = "[[route]]\nmatch = 'a'\nhost = '[fd00::1]:1'\nsource = '10.0.0.5'\n";
+    assert_eq!(said(Kind::Routes, text), expected);
+    let wrong =
+        "source = '10.0.0.0/8'\nproxy_protocol = 'v1'\nmax_relays = 0\nidle_timeout = '31days'\nkeepalive = '0s'";
+    assert_eq!(
+        messages(Kind::Routes, &route(wrong)),
+        [
+            "`source` is \"10.0.0.0/8\", neither an address nor the name of an interface; \
+                 write an address of this machine, '10.0.0.5', or the name of an interface, 'eth1'",
+            "`proxy_protocol` is \"v1\", which is none of its values; did you mean `v2`?",
+            "`max_relays` is 0, out of range; write a whole number from 1 to 1000000000",
+            "`idle_timeout` is \"31days\", out of range; write a number and a unit, such as \"1500ms\", \"3s\" or \"5m\", \
+                 from 1ms to 30days, or \"never\"",
+            "`keepalive` is \"0s\", out of range; write a number and a unit, such as \"1500ms\", \"3s\" or \"5m\", \
+                 from 1s to 9h, or \"never\"",
+        ]
+    );
+    assert_eq!(
+        messages(Kind::Daemon, "[dial]\nrace_after = '3s'"),
+        [
+            "`race_after` has no effect: an attempt has ended by its `connect_timeout` before; write a shorter one, or \"never\""
+        ]
+    );
+}

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::state::{Due, Health};
 use crate::dial::tries::Tries;
-use crate::dial::{DialError, Trust};
+use crate::dial::{DialError, Trust, of_probe};
 use crate::plan::Candidate;
 use crate::route::{Route, Row};
 
@@ -40,6 +40,9 @@ impl Wanted {
             route: Arc::clone(&self.route),
             health: Arc::clone(health),
             trust: self.trust.clone(),
+            // No client asks for it, and no relay comes of it.
+            preface: self.route.settings().proxy_protocol.then(|| of_probe().into()),
+            turn: None,
             connect_timeout: self.connect_timeout,
             race_after: self.race_after,
             is_ejected: true,

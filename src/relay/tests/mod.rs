@@ -3,13 +3,12 @@
 mod interleavings;
 mod peers;
 
-use std::future::pending;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::oneshot;
 
+use super::register::testing::{facts, registered};
 use super::*;
 use peers::{KINDS, Kind, Peer};
 
@@ -71,7 +70,7 @@ async fn the_tail_goes_first() {
     for kind in KINDS {
         let tail = pattern(300_000);
         let (mut client, mut upstream, relay) = kind.open(&tail).await;
-        let relay = tokio::spawn(relay.until_closed(pending()));
+        let relay = tokio::spawn(relay.until_closed(registered()));
         send(&mut client, b"more").await;
         client.shutdown().await.unwrap();
         expect(&mut upstream, &tail).await;
@@ -203,7 +202,7 @@ async fn a_complete_answer_outlives_the_reset_behind_it() {
         send(&mut upstream, b"answer").await;
         upstream.shutdown().await.unwrap();
         upstream.reset();
-        let closed = relay.until_closed(pending()).await;
+        let closed = relay.until_closed(registered()).await;
         assert_eq!(read_all(&mut client).await, (b"answer".to_vec(), true), "{kind:?}");
         assert!(matches!(closed.end, End::Reset(Side::Upstream)), "{kind:?}: {:?}", closed.end);
         assert_eq!(closed.down, 6);
@@ -216,7 +215,7 @@ async fn a_cut_answer_does_not_look_complete_because_a_write_failed_first() {
         let (mut client, mut upstream, relay) = kind.open(b"request").await;
         send(&mut upstream, b"answ").await;
         upstream.reset();
-        let closed = relay.until_closed(pending()).await;
+        let closed = relay.until_closed(registered()).await;
         let (read, in_order) = read_all(&mut client).await;
         assert!(b"answ".starts_with(&read), "{kind:?}");
         assert_eq!(in_order, kind.client_is_unix(), "{kind:?}");
@@ -251,7 +250,7 @@ async fn what_a_client_wrote_before_it_left_is_delivered_though_nothing_can_be_w
         send(&mut client, b"goodbye").await;
         drop(client);
         send(&mut upstream, b"welcome").await;
-        let closed = relay.until_closed(pending()).await;
+        let closed = relay.until_closed(registered()).await;
         assert_eq!(read_all(&mut upstream).await, (b"goodbye".to_vec(), true), "{kind:?}");
         assert!(matches!(closed.end, End::Finished(Side::Client)), "{kind:?}: {:?}", closed.end);
         assert_eq!((closed.up, closed.down), (7, 0));
@@ -278,7 +277,7 @@ async fn a_half_closed_relay_ends_when_the_other_side_is_silent() {
     for kind in KINDS {
         let (mut client, mut upstream, relay) = kind.open(b"").await;
         let relay = relay.timeouts(Timeouts { half_close: Some(5 * MINUTE), idle: None });
-        let relay = tokio::spawn(relay.until_closed(pending()));
+        let relay = tokio::spawn(relay.until_closed(registered()));
         upstream.shutdown().await.unwrap();
         expect_end(&mut client).await;
         tokio::time::advance(4 * MINUTE).await;
@@ -296,7 +295,7 @@ async fn bytes_that_a_client_left_do_not_wait_for_ever() {
     for kind in [Kind::UnixTcp, Kind::UnixTls] {
         let (mut client, _upstream, relay) = kind.open(b"").await;
         let relay = relay.timeouts(Timeouts { half_close: Some(5 * MINUTE), idle: None });
-        let relay = tokio::spawn(relay.until_closed(pending()));
+        let relay = tokio::spawn(relay.until_closed(registered()));
         let bytes = pattern(1 << 16);
         // A client that is only slow is left alone.
         while tokio::time::timeout(60 * MINUTE, client.write_all(&bytes)).await.is_ok() {}
@@ -312,7 +311,7 @@ async fn an_idle_relay_ends_by_a_reset() {
     for kind in KINDS {
         let (mut client, mut upstream, relay) = kind.open(b"hello").await;
         let relay = relay.timeouts(Timeouts { half_close: None, idle: Some(MINUTE) });
-        let relay = tokio::spawn(relay.until_closed(pending()));
+        let relay = tokio::spawn(relay.until_closed(registered()));
         expect(&mut upstream, b"hello").await;
         let closed = relay.await.unwrap();
         assert!(matches!(closed.end, End::IdleTimeout), "{kind:?}: {:?}", closed.end);
@@ -325,10 +324,10 @@ async fn an_idle_relay_ends_by_a_reset() {
 async fn a_relay_that_is_cut_off_ends_by_a_reset() {
     for kind in KINDS {
         let (mut client, mut upstream, relay) = kind.open(b"hello").await;
-        let (cut, cut_off) = oneshot::channel::<()>();
-        let relay = tokio::spawn(relay.until_closed(Box::pin(async { cut_off.await.unwrap() })));
+        let register = Arc::<Register>::default();
+        let relay = tokio::spawn(relay.until_closed(register.enter(facts("node", ""))));
         expect(&mut upstream, b"hello").await;
-        cut.send(()).unwrap();
+        register.cut_all();
         let closed = relay.await.unwrap();
         assert!(matches!(closed.end, End::Drained), "{kind:?}: {:?}", closed.end);
         assert_eq!(read_all(&mut client).await.1, kind.client_is_unix());
@@ -342,10 +341,12 @@ async fn a_poll_moves_no_more_than_its_share() {
         let (mut client, mut upstream, mut relay) = kind.open(b"").await;
         let bytes = pattern(8 << 20);
         let mut most = 0;
+        let registered = registered();
+        let down = registered.delivered(Side::Upstream);
         let relay = poll_fn(|cx| {
-            let before = relay.upstream.sends.delivered();
-            let end = relay.poll(cx);
-            most = most.max(relay.upstream.sends.delivered() - before);
+            let before = down.get();
+            let end = relay.poll(&registered, cx);
+            most = most.max(down.get() - before);
             end
         });
         let send = async {
@@ -367,7 +368,7 @@ async fn an_idle_relay_is_small_and_holds_no_buffer() {
     // The thread may have run other tests; this one needs one buffer at a time.
     let kept = buffer::tests::kept().max(1);
     let (mut client, mut upstream, relay) = Kind::UnixTcp.open(b"tail").await;
-    let relay = relay.until_closed(pending());
+    let relay = relay.until_closed(registered());
     let mut relay = std::pin::pin!(relay);
     tokio::select! {
         _ = &mut relay => panic!("it has ended"),
@@ -383,13 +384,13 @@ async fn an_idle_relay_is_small_and_holds_no_buffer() {
 }
 
 #[test]
-fn the_task_of_an_idle_relay_takes_four_cache_line_pairs() {
+fn the_task_of_an_idle_relay_takes_three_cache_line_pairs() {
     fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
-    // tokio adds 112 bytes and rounds up to a multiple of 128: beyond 512 the next byte costs as much as 128 do. A
+    // tokio adds 112 bytes and rounds up to a multiple of 128: beyond 384 the next byte costs as much as 128 do. A
     // socket is 8 bytes larger with debug assertions.
     let sockets = if cfg!(debug_assertions) { 16 } else { 0 };
     let size = size(crate::serve::serve);
-    assert!(size <= 512 - 112 + sockets, "{size}");
+    assert!(size <= 384 - 112 + sockets, "{size}");
 }

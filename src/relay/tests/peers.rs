@@ -1,6 +1,5 @@
 //! The far ends of the relays under test: real sockets of every kind.
 
-use std::future::pending;
 use std::io;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -18,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::close::Closed;
 use crate::relay::Relay;
+use crate::relay::register::testing::registered;
 use crate::stream::Stream;
 
 /// How the client is connected, and how the upstream is.
@@ -63,7 +63,7 @@ impl Kind {
     /// The client, the upstream, and a running relay.
     pub(super) async fn connect(self) -> (Peer, Peer, JoinHandle<Closed>) {
         let (client, upstream, relay) = self.open(b"").await;
-        (client, upstream, tokio::spawn(relay.until_closed(pending())))
+        (client, upstream, tokio::spawn(relay.until_closed(registered())))
     }
 }
 

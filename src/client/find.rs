@@ -1,4 +1,4 @@
-//! Where a command finds the daemon's socket.
+//! Where a client finds the daemon's socket.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixStream;
+
+use crate::config;
 
 /// Which of the daemon's sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,12 @@ pub fn socket_candidates(
         .flatten()
         .map(|folder| folder.join("portolan").join(file))
         .collect()
+}
+
+/// The main socket that the configuration names, if there is one that can be read.
+pub fn configured_socket() -> Option<PathBuf> {
+    let path = config::find_config(None).ok()?;
+    config::read_config(&path, config::Scope::Text, &mut config::Problems::default())?.socket.path
 }
 
 /// Opens the first of the candidates on which somebody listens.

@@ -1,11 +1,13 @@
 //! A name with many addresses, of which few are any good.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use crate::support::client::{connect, line};
 use crate::support::daemon::{Daemon, Folder, can_unshare, run_by};
 use crate::support::node::{FullBacklog, Node};
+use crate::support::tls::Lab;
 
 /// Starts a daemon that has this file in the place of `/etc/hosts`.
 fn with_hosts(folder: Folder, hosts: &str) -> Daemon {
@@ -22,7 +24,7 @@ fn of_ten_addresses_nine_are_dead() {
         return;
     }
     let last = Ipv4Addr::new(127, 83, 1, 10);
-    let node = Node::at((last, 0).into(), |mut stream| drop(std::io::Write::write_all(&mut stream, b"the tenth\n")));
+    let node = Node::at((last, 0).into(), |mut stream| drop(stream.write_all(b"the tenth\n")));
     let silent = FullBacklog::at(SocketAddr::from((Ipv4Addr::new(127, 83, 1, 9), node.port())));
     let hosts: String = (1..=10).map(|number| format!("127.83.1.{number} ten.test\n")).collect();
     let route = format!("[[route]]\nmatch = 'db'\nhost = 'ten.test'\nport = {}\n", node.port());
@@ -58,4 +60,29 @@ fn a_name_without_a_good_address_is_ejected_as_one() {
         assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], attempts);
     }
     assert_eq!(daemon.wait_for("upstream ejected")["upstream"], "dead.test:9");
+}
+
+#[test]
+fn tls_that_fails_at_one_address_is_tried_at_the_next() {
+    if !can_unshare() {
+        return;
+    }
+    let lab = Lab::new();
+    // Of addresses that are as far from 127.0.0.1 the name service keeps the order.
+    let good = lab.openssl_with(&lab.authority.server(&["two.test"]), &["-rev", "-accept", "127.83.3.2:0"]);
+    let plain = Node::at((Ipv4Addr::new(127, 83, 3, 1), good.port()).into(), |mut stream| {
+        drop(stream.write_all(b"who are you?\n"));
+    });
+    let tls = lab.trusting("");
+    let route = format!("[[route]]\nmatch = 'db'\nhost = 'two.test'\nport = {}\n{tls}\n", good.port());
+    let daemon = with_hosts(Folder::new(&route, ""), "127.83.3.1 two.test\n127.83.3.2 two.test\n");
+    for attempts in [2, 1] {
+        let mark = daemon.mark();
+        let mut stream = connect(&daemon.socket(), "db@x");
+        stream.write_all(b"portolan\n").unwrap();
+        assert_eq!(line(&mut stream), "nalotrop");
+        drop(stream);
+        assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], attempts);
+    }
+    assert_eq!(plain.accepted(), 1);
 }

@@ -34,7 +34,8 @@ fn costs_the_first_request_alone(what: &str, daemon: &Daemon, error: &str) {
     assert!(next.iter().all(|(said, _, closed)| said == "backup" && closed["attempts"] == 1), "{what}: {next:?}");
     assert_eq!(daemon.said(0, "WARN").iter().filter(|said| *said == "upstream ejected").count(), 1, "{what}");
     let next = next.iter().map(|(_, took, _)| *took).min().unwrap();
-    eprintln!("first byte, {what}: {first:.1?}, then {next:.1?}");
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    eprintln!("first byte, {what}: {:.1} ms, then {:.2} ms", millis(first), millis(next));
 }
 
 #[test]
@@ -160,8 +161,15 @@ fn a_plain_upstream_that_resets_behind_the_answer_is_up() {
     let daemon = Daemon::start(&(reset.route("^db@", "weight = 200") + &backup.route("db", "")));
     for _ in 0..3 {
         let mark = daemon.mark();
-        connect(&daemon.socket(), "db@x").write_all(b"bytes").unwrap();
-        assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], 1, "failover ends with the answer");
+        let mut stream = connect(&daemon.socket(), "db@x");
+        stream.write_all(b"bytes").unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "its reset is an end to a Unix client");
+        let closed = daemon.wait_after(mark, "relay closed");
+        assert_eq!(
+            (&closed["attempts"], &closed["end"]),
+            (&1.into(), &"reset".into()),
+            "failover ends with the answer"
+        );
     }
     assert_eq!((reset.accepted(), backup.accepted()), (3, 0));
 }

@@ -120,7 +120,7 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
             failed.tries.failed(&mut self.failed);
             if index == self.runners.len() {
                 // It was the last that was started.
-                self.next = Some(failed.began);
+                self.next = Some(Instant::now());
             }
         }
     }

@@ -76,17 +76,20 @@ impl Tries {
 
     /// One has failed; nothing happens to a name lookup that has found something.
     pub(super) fn fail(&self, which: Which, error: DialError) {
-        if let Some(one) = self.seen().tries.get_mut(which.0) {
+        let mut seen = self.seen();
+        // It was this one that had answered, if any: the others stand still meanwhile.
+        seen.answered = false;
+        if let Some(one) = seen.tries.get_mut(which.0) {
             self.end(one, error);
         }
     }
 
-    /// The upstream has answered: from here on nothing is started beside this attempt until it fails.
+    /// The upstream has answered: from here on nothing is started beside this attempt until this address fails.
     pub(super) fn answer(&self) {
         self.seen().answered = true;
     }
 
-    /// Whether the upstream has answered.
+    /// Whether the upstream has answered, by an address that has not failed since.
     pub(super) fn has_answered(&self) -> bool {
         self.seen().answered
     }
@@ -147,5 +150,69 @@ impl Tries {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // Only the attempt and its race ask, and mostly they are one task.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dial::testing::{Scripted, candidate};
+    use crate::drain::Drain;
+
+    fn tries() -> Tries {
+        Tries::of(&candidate(&Scripted::new(&[]).upstreams(Drain::new()), 1))
+    }
+
+    fn told(tries: &Tries) -> Vec<String> {
+        let mut failed = Vec::new();
+        tries.failed(&mut failed);
+        failed.iter().map(|one| format!("{}, {}: {}", one.address, one.stage.as_str(), one.error)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_up_is_told_at_the_stage_it_is_in_and_each_address_alone() {
+        let tries = tries();
+        let lookup = tries.begin(Stage::Dns, None);
+        tries.found(lookup);
+        let addresses = [1, 2, 3].map(|last| Some(SocketAddr::from(([10, 0, 0, last], 80))));
+        let [one, two, _three] = addresses.map(|address| tries.begin(Stage::Tcp, address));
+        tries.fail(one, DialError::Refused);
+        tries.reach(two, Stage::Tls);
+        tries.give_up(&DialError::TimedOut);
+        tries.fail(lookup, DialError::NameNotFound);
+        let expected =
+            ["10.0.0.1:80, tcp: connection refused", "10.0.0.2:80, tls: timed out", "10.0.0.3:80, tcp: timed out"];
+        assert_eq!(told(&tries), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_lookup_is_told_as_the_upstream_is_written() {
+        let tries = tries();
+        tries.begin(Stage::Dns, None);
+        tries.give_up(&DialError::TimedOut);
+        assert_eq!(told(&tries), ["127.0.0.1:1, dns: timed out"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_holds_until_its_address_fails() {
+        let tries = tries();
+        let one = tries.begin(Stage::Tls, None);
+        tries.answer();
+        assert!(tries.has_answered());
+        tries.fail(one, DialError::Terminated);
+        assert!(!tries.has_answered(), "the next address has not said anything");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_of_which_an_address_had_no_chance_is_not_blamed() {
+        let tries = tries();
+        let (one, two) = (tries.begin(Stage::Tcp, None), tries.begin(Stage::Tcp, None));
+        tries.fail(one, DialError::Refused);
+        assert_eq!(tries.verdict(), DialError::Refused);
+        tries.fail(two, DialError::Local("no descriptors".to_owned()));
+        assert!(!tries.verdict().ejects());
+        let three = tries.begin(Stage::Tcp, None);
+        tries.fail(three, DialError::TimedOut);
+        assert!(!tries.verdict().ejects());
     }
 }

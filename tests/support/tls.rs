@@ -49,7 +49,7 @@ impl Lab {
     pub fn openssl_with(&self, issued: &Issued, args: &[&str]) -> TlsPeer {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-accept", "127.0.0.1:0"]).args(self.pair(issued)).args(args);
-        TlsPeer::start(command, |line| line.strip_prefix("ACCEPT 127.0.0.1:")?.parse().ok())
+        TlsPeer::start(command, |line| line.strip_prefix("ACCEPT ")?.rsplit_once(':')?.1.parse().ok())
     }
 
     /// A good peer at 127.0.0.1 that runs this Python for each `tls`, the accepted `ssl.SSLSocket`; its `recv` raises at
@@ -98,6 +98,10 @@ impl TlsPeer {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| port(&line.unwrap())).unwrap();
         Self { child, port, _stdout: lines }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A `[[route]]` to it.

@@ -100,6 +100,22 @@ fn what_is_ejected_stands_behind_until_it_is_reset() {
 }
 
 #[test]
+fn what_a_route_wants_of_its_connections_is_said() {
+    let node = Node::named("db");
+    let wants = "source = \"127.0.0.1\"\nproxy_protocol = \"v2\"\nmax_relays = 1\n";
+    let daemon = Daemon::start(&node.route("^db@", wants));
+    let said = |daemon: &Daemon| explain(daemon, &["db@x"]).1;
+    let text = said(&daemon);
+    assert!(text.contains("plain TCP from 127.0.0.1 with PROXY protocol v2, at most"), "{text}");
+    assert!(text.contains("     0 of its 1 relays are open\n"), "{text}");
+    let mut stream = connect(&daemon.socket(), "db@x");
+    assert_eq!(line(&mut stream), "db");
+    let text = said(&daemon);
+    assert!(text.contains("     1 of its 1 relays are open, and so it is passed over\n"), "{text}");
+    assert!(text.contains("; 1 of "), "{text}");
+}
+
+#[test]
 fn a_name_without_a_route_is_said() {
     let daemon = Daemon::start(&DeadPort::new().route("^db@", ""));
     assert_eq!(explain(&daemon, &["web@x"]), (1, String::new(), "error: no route matches the node\n".to_owned()));

@@ -31,7 +31,7 @@ pub(super) fn explain(daemon: &Daemon, snapshot: &Snapshot, node: &NodeName) -> 
         .take(MAX_MATCHES)
         .map(|place| {
             let health = daemon.upstreams.state_of(place.upstream, place.route.tls.as_deref());
-            (health.as_deref().is_some_and(Health::is_ejected), place.view(health.as_deref(), &config.dial))
+            (health.as_deref().is_some_and(Health::is_ejected), place.view(health.as_deref(), snapshot, &config.dial))
         })
         .partition(|(is_ejected, _)| *is_ejected);
     let more = more_removed || places.next().is_some() || matching.next().is_some();
@@ -65,7 +65,7 @@ fn places<'a>(route: &'a Row<Route>, all: &[&Arc<Row<Route>>]) -> impl Iterator<
 }
 
 impl Place<'_> {
-    fn view(&self, health: Option<&Health>, dial: &DialConfig) -> CandidateView {
+    fn view(&self, health: Option<&Health>, snapshot: &Snapshot, dial: &DialConfig) -> CandidateView {
         let settings = self.route.settings();
         let race_after = settings.race_after.map_or(dial.race_after, Timeout::duration);
         let address = match &self.upstream.host {
@@ -78,6 +78,7 @@ impl Place<'_> {
             why: self.why(health.is_some_and(Health::is_ejected)),
             address,
             known: health.map(UpstreamView::of),
+            open: settings.max_relays.map(|_| snapshot.slots.open(self.route.pattern.as_str())),
             connect_timeout: duration(settings.connect_timeout.unwrap_or(dial.connect_timeout)),
             race_after: race_after.map_or_else(|| "never".to_owned(), duration),
         }

@@ -1,9 +1,11 @@
 //! The API over a pair of sockets, with a table of its own and an owner that says what the test says.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -11,11 +13,15 @@ use tokio::time::Instant;
 use super::view::{ChangeView, ProblemView};
 use super::*;
 use crate::control::{Ask, Refusal};
+use crate::deadline::Deadline;
+use crate::dial;
 use crate::edits::Layer;
 use crate::load;
+use crate::node::NodeName;
+use crate::plan::Snapshot;
 use crate::relay::testing::facts;
 use crate::route::testing::{route, row};
-use crate::route::{Origin, Taken};
+use crate::route::{Host, Origin, Route, RouteTable, Taken, Upstream};
 
 /// A daemon whose table has these routes, and the end at which changes are asked for.
 struct Api {
@@ -274,6 +280,41 @@ async fn relays_are_listed_and_closed() {
     {
         assert_eq!(api.post_to("/v1/relays/close", which).await.error(), (400, "bad_request".to_owned()), "{which}");
     }
+}
+
+#[tokio::test]
+async fn what_is_explained_is_the_order_of_the_plan() {
+    let node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    // A port that refuses: nothing listens on this end of a connection.
+    let refuses = TcpStream::connect(node.local_addr().unwrap()).await.unwrap().local_addr().unwrap();
+    let (alive, dead) = (node.local_addr().unwrap(), refuses);
+    let api = Api::new(&[]);
+    let routes = [("db", 7, [dead, alive]), ("^d", 9, [dead, dead]), ("b$", 7, [alive, alive])].map(
+        |(pattern, weight, hosts)| {
+            let upstreams = hosts.map(|host| Upstream { host: Host::Ip(host.ip()), port: host.port() }).into();
+            Route { upstreams, ..route(pattern, weight) }
+        },
+    );
+    let table = RouteTable::from_entries(routes.into()).unwrap();
+    api.daemon.replace_snapshot(Snapshot { table, ..api.daemon.snapshot().next() });
+
+    let explained = async || {
+        let plan = api.ask("GET", "/v1/explain?node=db").await.json();
+        let candidates = plan["candidates"].as_array().unwrap().iter();
+        candidates.map(|one| format!("{} {}", one["match"], one["upstream"])).collect::<Vec<_>>()
+    };
+    let planned = || {
+        let plan = api.daemon.plan(NodeName::parse("db").unwrap(), None);
+        plan.map(|one| format!("\"{}\" \"{}\"", one.route.pattern, one.upstream())).collect::<Vec<_>>()
+    };
+    let before = explained().await;
+    assert!(api.daemon.upstreams.is_empty(), "nothing is noted as wanted");
+    assert_eq!(before, planned());
+    let plan = api.daemon.plan(NodeName::parse("db").unwrap(), None);
+    dial::first(plan, Deadline::after(Duration::from_secs(5))).await.unwrap();
+    let after = explained().await;
+    assert_eq!(after, planned());
+    assert_ne!(after, before, "what is dead stands behind");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::console::Console;
 use super::upstreams::{last_error, state, tls, took};
 use super::view::origin;
 use crate::admin::segment;
-use crate::admin::view::{CandidateView, ExplainView, OpenView, RouteView, UpstreamView};
+use crate::admin::view::{CandidateView, ExplainView, OpenView, RouteSpec, RouteView, UpstreamView};
 use crate::config::{plural, visible};
 
 #[derive(Debug, Args)]
@@ -59,9 +59,8 @@ fn text(plan: &ExplainView) -> impl Iterator<Item = String> {
 }
 
 fn candidate_text(number: usize, candidate: &CandidateView, route: Option<&RouteView>) -> Vec<String> {
-    let CandidateView { pattern, upstream, why, address, known, connect_timeout, race_after } = candidate;
+    let CandidateView { pattern, upstream, why, address, known, open, connect_timeout, race_after } = candidate;
     let mut lines = vec![format!("{number:>3}. {upstream}  {why}")];
-    let tls = route.map(|route| tls(&route.spec.tls)).filter(|tls| !tls.is_empty());
     let name = |route: &RouteView| route.spec.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let origin = route.map(|route| format!("{}, {}", name(route), origin(route))).unwrap_or_default();
     lines.push(format!("     route {pattern}{origin}"));
@@ -69,7 +68,7 @@ fn candidate_text(number: usize, candidate: &CandidateView, route: Option<&Route
         "     {}",
         known.as_ref().map_or("healthy as far as is known: nobody has wanted it yet".into(), health)
     ));
-    let how = tls.unwrap_or_else(|| "plain TCP".to_owned());
+    let how = route.map(|route| how(&route.spec)).unwrap_or_default();
     let place = match (address, known.as_ref().and_then(|known| known.last_good.as_ref())) {
         (Some(address), _) => format!("dials {address}"),
         (None, Some(last)) => format!("looks the name up at each attempt, {last} first if it is still there"),
@@ -80,7 +79,26 @@ fn candidate_text(number: usize, candidate: &CandidateView, route: Option<&Route
         after => format!("the next beside it after {after} without an answer"),
     };
     lines.push(format!("     {place}, {how}, at most {connect_timeout}; {race}"));
+    if let (Some(open), Some(most)) = (open, route.and_then(|route| route.spec.max_relays)) {
+        let full = if *open >= most { ", and so it is passed over" } else { "" };
+        lines.push(format!("     {open} of its {most} relays are open{full}"));
+    }
     lines
+}
+
+/// What is spoken, and from where.
+fn how(route: &RouteSpec) -> String {
+    let mut how = tls(&route.tls);
+    if how.is_empty() {
+        "plain TCP".clone_into(&mut how);
+    }
+    if let Some(source) = &route.source {
+        how += &format!(" from {source}");
+    }
+    if let Some(version) = &route.proxy_protocol {
+        how += &format!(" with PROXY protocol {version}");
+    }
+    how
 }
 
 /// What is known of an upstream, in one line.

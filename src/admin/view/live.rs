@@ -175,6 +175,8 @@ pub struct CandidateView {
     pub address: Option<String>,
     /// What is known of it; null if no request has wanted it yet, which is as good as healthy.
     pub known: Option<UpstreamView>,
+    /// Requests and relays of the route that are open; null unless it has `max_relays`.
+    pub open: Option<usize>,
     /// How long an attempt may take: a duration.
     pub connect_timeout: String,
     /// How long it may be without an answer before the next candidate is started beside it: a duration, or `never`.

@@ -15,8 +15,11 @@
 
 mod buffer;
 mod copy;
+mod direction;
+mod pipes;
 mod quiet;
 mod register;
+mod splice;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -26,12 +29,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+pub use pipes::PIPE_DESCRIPTORS;
 pub use quiet::Timeouts;
 pub use register::{Register, Registered};
 
 use crate::close::{Closed, End, Side};
 use crate::stream::{HangUp, Stream};
-use copy::{Broken, Copy};
+use direction::{Broken, Direction};
 use quiet::{Expired, Quiet};
 
 /// The open pair of streams.
@@ -53,7 +57,7 @@ pub struct Relay {
 #[derive(Debug)]
 struct Party {
     stream: Stream,
-    sends: Copy,
+    sends: Direction,
     phase: Phase,
     /// Why it takes no more bytes.
     lost: Option<io::Error>,
@@ -74,8 +78,8 @@ impl Relay {
     /// A relay without timeouts. `tail`: bytes already read from the client, the first for the upstream.
     pub fn between(client: Stream, upstream: Stream, tail: Vec<u8>) -> Self {
         Self {
-            client: Party::new(client, Copy::starting_with(tail)),
-            upstream: Party::new(upstream, Copy::default()),
+            client: Party::new(client, Direction::starting_with(tail)),
+            upstream: Party::new(upstream, Direction::default()),
             first: None,
             client_gone: None,
             quiet: Quiet::default(),
@@ -273,7 +277,7 @@ impl Relay {
 }
 
 impl Party {
-    fn new(stream: Stream, sends: Copy) -> Self {
+    fn new(stream: Stream, sends: Direction) -> Self {
         Self { stream, sends, phase: Phase::Open, lost: None }
     }
 }

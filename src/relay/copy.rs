@@ -43,7 +43,7 @@ impl Copied {
         self.rest.len()
     }
 
-    /// All is written: says how to read what comes next. Behind a read that has filled its buffer there is probably more.
+    /// All is written: says how to read what comes next. Behind a read that has filled its buffer is probably more.
     pub(super) fn done(self) -> Way {
         if self.rest.end == count(self.buffer.bytes()) { Way::Splice } else { Way::Copy }
     }

@@ -1,7 +1,7 @@
 //! Bytes both ways between a client and an upstream, until both sides are done.
 //!
 //! Both directions run in one task and share nothing but the two streams; a direction that has nothing to move holds
-//! no buffer. What happens when a side ends:
+//! neither a buffer nor a pipe. What happens when a side ends:
 //!
 //! - **In order** (FIN, close_notify): what it sent is delivered, the other side is ended the same way, and the other
 //!   direction goes on.

@@ -4,9 +4,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::config::Limits;
+use crate::relay::PIPE_DESCRIPTORS;
 
-/// Descriptors that are not a relay's: the log, epoll, the doors, the files of a reload, name lookups.
-const RESERVED: u64 = 64;
+/// Descriptors that are not a relay's own: the log, epoll, the doors, the files of a reload, name lookups; and the pipes
+/// that relays borrow.
+const RESERVED: u64 = 64 + PIPE_DESCRIPTORS;
 /// The client's and the upstream's.
 const PER_RELAY: u64 = 2;
 
@@ -46,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_relay_takes_two_descriptors() {
-        assert_eq!(relays_within(20_000), 9_968);
+        assert_eq!(relays_within(20_000), 9_936);
         assert_eq!(relays_within(10), 1, "a daemon that can relay nothing would be of no use");
         assert!(relays_within(u64::MAX) > 1 << 40);
     }

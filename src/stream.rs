@@ -89,6 +89,52 @@ impl Stream {
         }
     }
 
+    /// Ready when there may be something to read from its socket, an end or an error included.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(unix) => unix.poll_read_ready(cx),
+            Self::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Self::Tls(tls) => tls.get_ref().0.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready when its socket may take bytes, or has failed.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(unix) => unix.poll_write_ready(cx),
+            Self::Tcp(tcp) => tcp.poll_write_ready(cx),
+            Self::Tls(tls) => tls.get_ref().0.poll_write_ready(cx),
+        }
+    }
+
+    /// Does something with its socket that may say that it would block; then it is not ready until something happens.
+    pub(crate) fn try_io<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Unix(unix) => unix.try_io(interest, io),
+            Self::Tcp(tcp) => tcp.try_io(interest, io),
+            Self::Tls(tls) => tls.get_ref().0.try_io(interest, io),
+        }
+    }
+
+    /// Reads from its socket, which is empty only when it says so.
+    ///
+    /// tokio believes that nothing is left behind a read that has not filled its buffer. But a read ends early, too, at
+    /// urgent data and behind bytes that came with descriptors, and no event would tell of what follows.
+    fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            let read = || Ok(recv(self, buf.initialize_unfilled(), RecvFlags::empty())?);
+            match self.try_io(Interest::READABLE, read) {
+                Ok((_, read)) => {
+                    buf.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
     /// Whether an end of this stream that comes without notice is a cut (TLS) and not an ordinary end.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
@@ -154,9 +200,8 @@ impl AsFd for Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            plain => plain.poll_recv(cx, buf),
         }
     }
 }

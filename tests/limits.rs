@@ -87,7 +87,7 @@ fn a_reload_changes_the_limit_and_cuts_nothing() {
 
 #[test]
 fn the_limit_is_cut_down_to_what_the_descriptors_allow() {
-    let daemon = with_descriptors(100, &DeadPort::new().route("db", ""), "[limits]\nrelays = 19\n");
+    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 19\n");
     let warning = daemon.wait_for("limits.relays is cut down");
     assert_eq!(
         warning["message"],
@@ -96,10 +96,10 @@ fn the_limit_is_cut_down_to_what_the_descriptors_allow() {
     assert_eq!(warning["level"], "WARN");
     assert_eq!(
         (&warning["relays"], &warning["allowed"], &warning["descriptors"]),
-        (&19.into(), &18.into(), &100.into())
+        (&19.into(), &18.into(), &164.into())
     );
 
-    let daemon = with_descriptors(100, &DeadPort::new().route("db", ""), "[limits]\nrelays = 18\n");
+    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 18\n");
     assert!(!daemon.lines().iter().any(|line| line["level"] == "WARN"), "that many are allowed");
 }
 

@@ -1,4 +1,4 @@
-//! One direction of a relay, by reading and writing in user space.
+//! Bytes on their way through a buffer.
 
 use std::io;
 use std::ops::Range;
@@ -7,125 +7,57 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Counter;
-use super::buffer::{self, Buffer};
+use super::buffer::Buffer;
+use super::direction::Way;
 use crate::stream::Stream;
-
-/// The most bytes that one poll moves, so that a bulk transfer starves neither its other direction nor other relays.
-///
-/// tokio's own budget does not do: it counts operations on sockets, and TLS has bytes without asking its socket.
-const BYTES_PER_POLL: usize = 4 * buffer::SIZE;
-
-/// What one side sends, on its way to the other.
-#[derive(Debug, Default)]
-pub(super) struct Copy {
-    /// Read, and not yet accepted by the other side. Nothing is read while it is there: this is the back pressure.
-    pending: Option<Pending>,
-}
-
-/// Which of the two streams broke a direction.
-#[derive(Debug)]
-pub(super) enum Broken {
-    /// The one that is read.
-    Read(io::Error),
-    /// The one that is written.
-    Write(io::Error),
-}
-
-impl Copy {
-    /// A direction whose first bytes have been read already.
-    pub(super) fn starting_with(tail: Vec<u8>) -> Self {
-        let rest = 0..tail.len();
-        let pending = (!tail.is_empty()).then(|| Pending { buffer: tail.into(), rest });
-        Self { pending }
-    }
-
-    /// Whether it waits for the other side to accept bytes.
-    pub(super) fn is_stalled(&self) -> bool {
-        self.pending.is_some()
-    }
-
-    /// Copies until `from` has ended and `to` has accepted all that came before. `delivered` counts what it accepts.
-    pub(super) fn poll(
-        &mut self,
-        from: &mut Stream,
-        to: &mut Stream,
-        delivered: &Counter,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Broken>> {
-        let mut left = BYTES_PER_POLL;
-        loop {
-            ready!(self.poll_deliver(to, delivered, cx)).map_err(Broken::Write)?;
-            if left == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let Poll::Ready(read) = Pending::poll_read(from, cx) else {
-                return poll_flush(to, cx);
-            };
-            let read = read.map_err(Broken::Read)?;
-            if read.rest.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            left = left.saturating_sub(read.rest.len());
-            self.pending = Some(read);
-        }
-    }
-
-    /// Reads what `from` has sent and drops it, until it ends or fails.
-    pub(super) fn poll_discard(&mut self, from: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
-        self.pending = None;
-        let mut left = BYTES_PER_POLL;
-        while left > 0 {
-            match ready!(Pending::poll_read(from, cx)) {
-                Ok(read) if !read.rest.is_empty() => left = left.saturating_sub(read.rest.len()),
-                Ok(_) | Err(_) => return Poll::Ready(()),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn poll_deliver(&mut self, to: &mut Stream, delivered: &Counter, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(pending) = &mut self.pending {
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, pending.bytes()))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            delivered.add(written);
-            pending.rest.start += written;
-            if pending.rest.is_empty() {
-                self.pending = None;
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Nothing is left to read for now: nothing may stay in a TLS buffer either. Ready only when that fails.
-fn poll_flush(to: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-    ready!(Pin::new(to).poll_flush(cx)).map_err(Broken::Write)?;
-    Poll::Pending
-}
 
 /// Bytes between a read and a write.
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Copied {
     buffer: Buffer,
-    rest: Range<usize>,
+    /// In as few bytes as an idle relay's task has to spare.
+    rest: Range<u32>,
 }
 
-impl Pending {
+impl Copied {
     /// What can be read at once; nothing at the end of the stream.
-    fn poll_read(from: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<Self>> {
+    pub(super) fn poll_read(from: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<Self>> {
         let mut buffer = Buffer::take();
         let mut read = ReadBuf::new(buffer.bytes_mut());
         ready!(Pin::new(from).poll_read(cx, &mut read))?;
-        let rest = 0..read.filled().len();
+        let rest = 0..count(read.filled());
         Poll::Ready(Ok(Self { buffer, rest }))
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.buffer.bytes().get(self.rest.clone()).unwrap_or_default()
+    /// Writes what `to` takes.
+    pub(super) fn poll_write(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let rest = self.rest.start as usize..self.rest.end as usize;
+        let rest = self.buffer.bytes().get(rest).unwrap_or_default();
+        let written = ready!(Pin::new(to).poll_write(cx, rest))?;
+        self.rest.start += count(rest.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
     }
+
+    /// Bytes that are still to be written.
+    pub(super) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// All is written: says how to read what comes next. Behind a read that has filled its buffer is probably more.
+    pub(super) fn done(self) -> Way {
+        if self.rest.end == count(self.buffer.bytes()) { Way::Splice } else { Way::Copy }
+    }
+}
+
+/// Bytes that were read elsewhere.
+impl From<Vec<u8>> for Copied {
+    fn from(bytes: Vec<u8>) -> Self {
+        let rest = 0..count(&bytes);
+        Self { buffer: bytes.into(), rest }
+    }
+}
+
+/// A buffer has [`buffer::SIZE`](super::buffer::SIZE) bytes, and what was read elsewhere is less.
+fn count(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! Bytes both ways between a client and an upstream, until both sides are done.
 //!
 //! Both directions run in one task and share nothing but the two streams; a direction that has nothing to move holds
-//! no buffer. What happens when a side ends:
+//! neither a buffer nor a pipe. What happens when a side ends:
 //!
 //! - **In order** (FIN, close_notify): what it sent is delivered, the other side is ended the same way, and the other
 //!   direction goes on.
@@ -15,9 +15,12 @@
 
 mod buffer;
 mod copy;
+mod direction;
 pub mod handoff;
+mod pipes;
 mod quiet;
 mod register;
+mod splice;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -25,15 +28,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use tokio::io::AsyncWrite;
+
+pub use pipes::PIPE_DESCRIPTORS;
 pub use quiet::Timeouts;
 #[cfg(test)]
 pub(crate) use register::testing;
 pub use register::{Counter, Cut, Register, Registered};
-use tokio::io::AsyncWrite;
 
 use crate::close::{Closed, End, Side};
 use crate::stream::{HangUp, Stream};
-use copy::{Broken, Copy};
+use direction::{Broken, Direction};
 use quiet::{Expired, Quiet};
 
 /// The open pair of streams.
@@ -54,7 +59,7 @@ pub struct Relay {
 #[derive(Debug)]
 struct Party {
     stream: Stream,
-    sends: Copy,
+    sends: Direction,
     phase: Phase,
     /// Why it takes no more bytes.
     lost: Option<io::Error>,
@@ -75,8 +80,8 @@ impl Relay {
     /// A relay without timeouts. `tail`: bytes already read from the client, the first for the upstream.
     pub fn between(client: Stream, upstream: Stream, tail: Vec<u8>) -> Self {
         Self {
-            client: Party::new(client, Copy::starting_with(tail)),
-            upstream: Party::new(upstream, Copy::default()),
+            client: Party::new(client, Direction::starting_with(tail)),
+            upstream: Party::new(upstream, Direction::default()),
             first: None,
             client_gone: None,
             quiet: Quiet::default(),
@@ -266,7 +271,7 @@ impl Relay {
 }
 
 impl Party {
-    fn new(stream: Stream, sends: Copy) -> Self {
+    fn new(stream: Stream, sends: Direction) -> Self {
         Self { stream, sends, phase: Phase::Open, lost: None }
     }
 }

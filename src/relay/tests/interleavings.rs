@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::pattern;
 use super::peers::{KINDS, Peer};
+use super::ways::every_way;
 use crate::close::End;
 
 /// One step of a side's script.
@@ -52,17 +53,17 @@ fn written(script: &[Step]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn whatever_is_written_before_an_end_arrives(
-        kind in prop::sample::select(&KINDS[..]),
+        case in prop::sample::select(every_way(KINDS).collect::<Vec<_>>()),
         up in script(),
         down in script(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (to_client, to_upstream, closed) = runtime.block_on(async {
-            let (client, upstream, relay) = kind.connect().await;
+            let (client, upstream, relay) = case.connect().await;
             let (to_client, to_upstream) = tokio::join!(play(client, &up), play(upstream, &down));
             (to_client, to_upstream, relay.await.unwrap())
         });

@@ -37,7 +37,7 @@ impl Kind {
         matches!(self, Self::UnixTcp | Self::UnixTls)
     }
 
-    fn upstream_is_tls(self) -> bool {
+    pub(super) fn upstream_is_tls(self) -> bool {
         matches!(self, Self::UnixTls | Self::TcpTls)
     }
 

@@ -1,6 +1,6 @@
 //! One direction of a relay: what one side sends, on its way to the other.
 //!
-//! Little is copied in user space, and what comes in bulk is spliced in the kernel. Which of the two it is, each read asks
+//! Little is copied in user space, and what comes in bulk is spliced in the kernel. Which it is, each read asks
 //! anew. A read happens only when nothing is on its way, so that no byte overtakes another.
 
 use std::io;
@@ -16,7 +16,7 @@ use super::copy::Copied;
 use super::splice::Spliced;
 use crate::stream::Stream;
 
-/// One poll reads until it has so many bytes: a bulk transfer starves neither its other direction nor other relays. What
+/// One poll reads until it has so many bytes: bulk starves neither its other direction nor other relays. What
 /// a pipe holds may be more, but takes no longer.
 ///
 /// tokio's own budget does not do: it counts operations on sockets, and TLS has bytes without asking its socket.

@@ -11,8 +11,8 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// The sizes of a pipe, in bytes: the second if the first cannot be had. The kernel gives what it is asked for or more.
 ///
-/// The larger it is, the fewer wake-ups a GB costs: from TCP to a Unix socket it takes 0.12 s of CPU time with 1 MiB, 0.20
-/// s with 256 KiB, 0.30 s with 64 KiB, and 0.40 s copied (medians, two cores, see `docs/performance.md`).
+/// The larger it is, the fewer wake-ups a GB costs: from TCP to a Unix socket it takes about 0.12 s of CPU with 1 MiB,
+/// 0.2 s with 256 KiB, 0.3 s with 64 KiB, and 0.4 s copied (`docs/performance.md`).
 const SIZES: [usize; 2] = [1024 * 1024, 256 * 1024];
 
 /// The most pipes that are open, and so the most relays whose bytes wait in one; more of them copy.

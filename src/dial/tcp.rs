@@ -14,7 +14,7 @@ use crate::route::Settings;
 pub(super) async fn connect(address: SocketAddr, settings: &Settings) -> Result<TcpStream, DialError> {
     let connected = options::socket(address, settings)?.connect(address).await;
     let stream = connected.map_err(|error| DialError::from_connect(&error))?;
-    if is_to_itself(&stream) {
+    if is_to_itself(&stream, address) {
         // Closed in order it would wait in TIME_WAIT, and the port with it.
         drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
         return Err(DialError::Refused);
@@ -35,8 +35,8 @@ pub(super) fn has_way(address: SocketAddr) -> bool {
 
 /// Whether the kernel took the very port that is dialed for our own end. To a port of this machine where nobody listens
 /// it then connects the socket to itself, which echoes, and keeps the node that should be there from its port.
-fn is_to_itself(stream: &TcpStream) -> bool {
-    matches!((stream.local_addr(), stream.peer_addr()), (Ok(ours), Ok(theirs)) if ours == theirs)
+fn is_to_itself(stream: &TcpStream, dialed: SocketAddr) -> bool {
+    stream.local_addr().is_ok_and(|ours| ours.port() == dialed.port() && ours.ip() == dialed.ip())
 }
 
 #[cfg(test)]
@@ -61,10 +61,11 @@ mod tests {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = socket.local_addr().unwrap();
-        assert!(is_to_itself(&socket.connect(address).await.unwrap()));
+        assert!(is_to_itself(&socket.connect(address).await.unwrap(), address));
 
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        assert!(!is_to_itself(&connect(listener.local_addr().unwrap(), &Settings::DEFAULT).await.unwrap()));
+        let address = listener.local_addr().unwrap();
+        assert!(!is_to_itself(&connect(address, &Settings::DEFAULT).await.unwrap(), address));
     }
 
     #[tokio::test]

@@ -219,8 +219,9 @@ fn prepare(
                 Some(tcp) => (tcp.into(), true),
                 None => (bind_tcp(*address)?, false),
             };
-            // Whom it accepts inherits this. A client that is gone without a word would keep its slot for ever.
+            // Whom it accepts inherits both. A client that is gone without a word would keep its slot for ever.
             usable(address, SockRef::from(&tcp).set_tcp_keepalive(&keepalive()))?;
+            usable(address, SockRef::from(&tcp).set_tcp_nodelay(true))?;
             (tcp, Kind::Tcp, None, inherited)
         }
         ForwardAddress::Unix(path, access) => match from.take_unix(path) {
@@ -268,7 +269,7 @@ mod tests {
         let accepted = prepared.listener.accept().await.unwrap();
         let Stream::Tcp(accepted) = prepared.listener.stream(accepted).unwrap() else { panic!("no TCP") };
         let accepted = SockRef::from(&accepted);
-        assert!(accepted.keepalive().unwrap());
+        assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap().as_secs(), 60);
     }
 }

@@ -158,12 +158,7 @@ impl Listener {
     fn stream(&self, accepted: OwnedFd) -> io::Result<Stream> {
         match self.kind {
             Kind::Unix => UnixStream::from_std(accepted.into()).map(Stream::Unix),
-            Kind::Tcp => {
-                let stream = TcpStream::from_std(accepted.into())?;
-                // It fails only on a client that is gone already, which is noticed soon enough.
-                drop(stream.set_nodelay(true));
-                Ok(Stream::Tcp(stream))
-            }
+            Kind::Tcp => TcpStream::from_std(accepted.into()).map(Stream::Tcp),
         }
     }
 }

@@ -178,6 +178,11 @@ impl Relay {
                 self.client_gone = HangUp::of(&from.stream).ok().map(Box::new);
             }
         }
+        let (from, to) = self.parties(side);
+        if !is_written_to && to.lost.is_none() && !to.stream.is_tls() {
+            // Nothing is left but to close both, which says the end as well as a shutdown before it would.
+            from.phase = Phase::Ended;
+        }
         self.first.get_or_insert(side);
         Ok(())
     }

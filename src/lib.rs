@@ -27,6 +27,8 @@ pub mod deadline;
 pub mod stream;
 // Bytes both ways until both sides are done.
 pub mod relay;
+// What bytes are in while they are on their way.
+mod buffer;
 // How it ended: the only map from errors to status, label and log line.
 pub mod close;
 

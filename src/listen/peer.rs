@@ -28,7 +28,7 @@ impl Peer {
         match stream {
             Stream::Unix(unix) => Self::of_unix(unix),
             Stream::Tcp(tcp) => Self::at(tcp.peer_addr().ok()),
-            Stream::Tls(tls) => Self::at(tls.get_ref().0.peer_addr().ok()),
+            Stream::Tls(tls) => Self::at(tls.get_ref().0.tcp().peer_addr().ok()),
         }
     }
 

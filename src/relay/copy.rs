@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::buffer::Buffer;
 use super::direction::Way;
+use crate::buffer::Buffer;
 use crate::stream::Stream;
 
 /// Bytes between a read and a write.
@@ -24,7 +24,16 @@ impl Copied {
     pub(super) fn poll_read(from: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<Self>> {
         let mut buffer = Buffer::take();
         let mut read = ReadBuf::new(buffer.bytes_mut());
-        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        ready!(Pin::new(&mut *from).poll_read(cx, &mut read))?;
+        // TLS gives one record of 16 KiB at most; those that came with it go on in the same write. What this says in
+        // place of bytes, it says again when it is asked the next time.
+        while from.has_more() && read.remaining() > 0 {
+            let before = read.remaining();
+            let more = Pin::new(&mut *from).poll_read(cx, &mut read);
+            if !matches!(more, Poll::Ready(Ok(()))) || read.remaining() == before {
+                break;
+            }
+        }
         let rest = 0..count(read.filled());
         Poll::Ready(Ok(Self { buffer, rest }))
     }
@@ -57,7 +66,7 @@ impl From<Vec<u8>> for Copied {
     }
 }
 
-/// A buffer has [`buffer::SIZE`](super::buffer::SIZE) bytes, and what was read elsewhere is less.
+/// A buffer has [`SIZE`](crate::buffer::SIZE) bytes, and what was read elsewhere is less.
 fn count(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

@@ -11,9 +11,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::task::yield_now;
 
+use super::Counter;
 use super::copy::Copied;
 use super::splice::Spliced;
-use super::{Counter, buffer};
+use crate::buffer;
 use crate::stream::Stream;
 
 /// One poll reads until it has so many bytes: bulk starves neither its other direction nor other relays. What

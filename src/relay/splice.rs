@@ -7,9 +7,9 @@ use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::Interest;
 
-use super::buffer;
 use super::direction::Way;
 use super::pipes::Pipe;
+use crate::buffer;
 use crate::stream::Stream;
 
 /// Waits neither for the pipe nor for the socket.

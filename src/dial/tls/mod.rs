@@ -21,6 +21,7 @@ pub use trusts::{Opened, TrustError, Trusts};
 
 use crate::dial::DialError;
 use crate::route::{Host, TlsPolicy};
+use crate::stream::ReadAhead;
 
 /// What one [`TlsPolicy`] trusts and proves, read from its files; [`Trusts::get`] has it.
 ///
@@ -53,7 +54,7 @@ impl Trust {
         host: &Host,
         tcp: TcpStream,
         answered: impl Fn(),
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    ) -> Result<TlsStream<ReadAhead>, DialError> {
         if policy.insecure_skip_verify {
             tracing::warn!(
                 %host,
@@ -63,10 +64,10 @@ impl Trust {
         }
         let name = server_name(policy, host)?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        let mut handshake = connector.connect(name, tcp);
+        let mut handshake = connector.connect(name, ReadAhead::new(tcp));
         let done = poll_fn(|cx| {
             // A peer says nothing before our ClientHello, which is written by the first poll.
-            if handshake.get_ref().is_some_and(|tcp| tcp.poll_read_ready(cx).is_ready()) {
+            if handshake.get_ref().is_some_and(|stream| stream.tcp().poll_read_ready(cx).is_ready()) {
                 answered();
             }
             Pin::new(&mut handshake).poll(cx)

@@ -20,6 +20,7 @@ use super::certs::{Authority, Issued};
 use super::{Opened, TrustError, Trusts};
 use crate::dial::DialError;
 use crate::route::{Host, Identity, TlsPolicy};
+use crate::stream::ReadAhead;
 
 /// A folder with the authority's `ca.pem`, which the policies of most tests name.
 pub(super) struct Lab {
@@ -54,7 +55,7 @@ fn localhost() -> Host {
 }
 
 /// Opens the policy and makes one handshake.
-async fn handshake(policy: TlsPolicy, host: &Host, address: SocketAddr) -> Result<TlsStream<TcpStream>, DialError> {
+async fn handshake(policy: TlsPolicy, host: &Host, address: SocketAddr) -> Result<TlsStream<ReadAhead>, DialError> {
     let policy = Arc::new(policy);
     let mut trusts = Trusts::new(None);
     assert_eq!(trusts.open(&policy), Ok(Opened::Fresh));
@@ -66,7 +67,7 @@ async fn handshake_with(
     policy: &TlsPolicy,
     host: &Host,
     address: SocketAddr,
-) -> Result<TlsStream<TcpStream>, DialError> {
+) -> Result<TlsStream<ReadAhead>, DialError> {
     let tcp = TcpStream::connect(address).await.unwrap();
     trusts.get(policy).unwrap().handshake(policy, host, tcp, || {}).await
 }
@@ -115,7 +116,7 @@ async fn echo_server_with_key(
     address
 }
 
-async fn echo(tls: &mut TlsStream<TcpStream>) {
+async fn echo(tls: &mut TlsStream<ReadAhead>) {
     tls.write_all(b"portolan\n").await.unwrap();
     let mut answer = [0; 9];
     tls.read_exact(&mut answer).await.unwrap();
@@ -282,7 +283,7 @@ async fn what_did_not_change_is_kept_with_its_sessions() {
     let lab = Lab::new();
     let address = echo_server(&lab.authority.server(&["localhost"])).await;
     let policy = Arc::new(lab.policy());
-    let kind = |tls: &TlsStream<TcpStream>| tls.get_ref().1.handshake_kind();
+    let kind = |tls: &TlsStream<ReadAhead>| tls.get_ref().1.handshake_kind();
 
     let mut first = Trusts::new(None);
     assert_eq!(first.open(&policy), Ok(Opened::Fresh));

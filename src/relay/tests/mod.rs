@@ -371,7 +371,7 @@ async fn a_poll_moves_no_more_than_its_share() {
 #[tokio::test]
 async fn an_idle_relay_is_small_and_holds_no_buffer() {
     // The thread may have run other tests; this one needs one buffer at a time.
-    let kept = buffer::tests::kept().max(1);
+    let kept = crate::buffer::tests::kept().max(1);
     let (mut client, mut upstream, relay) = Kind::UnixTcp.open(b"tail").await;
     let relay = relay.until_closed(registered());
     let mut relay = std::pin::pin!(relay);
@@ -385,7 +385,7 @@ async fn an_idle_relay_is_small_and_holds_no_buffer() {
             expect(&mut client, b"pong").await;
         } => {}
     }
-    assert_eq!(buffer::tests::kept(), kept);
+    assert_eq!(crate::buffer::tests::kept(), kept);
 }
 
 #[test]

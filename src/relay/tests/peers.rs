@@ -18,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::close::Closed;
 use crate::relay::Relay;
 use crate::relay::register::testing::registered;
-use crate::stream::Stream;
+use crate::stream::{ReadAhead, Stream};
 
 /// How the client is connected, and how the upstream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,11 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
 async fn tls_pair(
     client: TcpStream,
     server: TcpStream,
-) -> (tokio_rustls::client::TlsStream<TcpStream>, TlsStream<TcpStream>) {
+) -> (tokio_rustls::client::TlsStream<ReadAhead>, TlsStream<TcpStream>) {
     static CONFIGS: OnceLock<(Arc<ClientConfig>, Arc<ServerConfig>)> = OnceLock::new();
     let (for_client, for_server) = CONFIGS.get_or_init(tls_configs);
-    let connect = TlsConnector::from(Arc::clone(for_client)).connect("node".try_into().unwrap(), client);
+    let connect =
+        TlsConnector::from(Arc::clone(for_client)).connect("node".try_into().unwrap(), ReadAhead::new(client));
     let accept = TlsAcceptor::from(Arc::clone(for_server)).accept(server);
     tokio::try_join!(connect, accept).unwrap()
 }

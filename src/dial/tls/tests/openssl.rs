@@ -7,13 +7,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{Lab, handshake, localhost, refusal};
 use crate::dial::tls::certs::Issued;
 use crate::dial::tls::failure;
 use crate::route::{Host, Identity, TlsPolicy};
+use crate::stream::ReadAhead;
 
 /// `openssl s_server`, which turns every line around and sends it back; it ends when this is dropped.
 struct OpenSsl {
@@ -50,7 +50,7 @@ impl Drop for OpenSsl {
     }
 }
 
-async fn reversed(tls: &mut TlsStream<TcpStream>) {
+async fn reversed(tls: &mut TlsStream<ReadAhead>) {
     tls.write_all(b"portolan\n").await.unwrap();
     let mut answer = [0; 9];
     tls.read_exact(&mut answer).await.unwrap();

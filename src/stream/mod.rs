@@ -1,5 +1,7 @@
 //! An open byte stream of any kind, on either side.
 
+mod read_ahead;
+
 use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+pub use read_ahead::ReadAhead;
+
 /// A client's or an upstream's stream.
 #[derive(Debug)]
 pub enum Stream {
@@ -22,7 +26,7 @@ pub enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
     /// TLS over TCP: an upstream's.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead>>),
 }
 
 impl Stream {
@@ -33,7 +37,7 @@ impl Stream {
         let tcp = match self {
             Self::Unix(_) => return,
             Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.get_ref().0.tcp(),
         };
         // It fails only on a socket that is gone already, which has nobody left to tell.
         drop(socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)));
@@ -85,7 +89,7 @@ impl Stream {
         match self {
             Self::Unix(unix) => unix.async_io(Interest::READABLE, peek).await,
             Self::Tcp(tcp) => tcp.async_io(Interest::READABLE, peek).await,
-            Self::Tls(tls) => tls.get_ref().0.async_io(Interest::READABLE, peek).await,
+            Self::Tls(tls) => tls.get_ref().0.tcp().async_io(Interest::READABLE, peek).await,
         }
     }
 
@@ -94,7 +98,7 @@ impl Stream {
         match self {
             Self::Unix(unix) => unix.poll_read_ready(cx),
             Self::Tcp(tcp) => tcp.poll_read_ready(cx),
-            Self::Tls(tls) => tls.get_ref().0.poll_read_ready(cx),
+            Self::Tls(tls) => tls.get_ref().0.tcp().poll_read_ready(cx),
         }
     }
 
@@ -103,7 +107,7 @@ impl Stream {
         match self {
             Self::Unix(unix) => unix.poll_write_ready(cx),
             Self::Tcp(tcp) => tcp.poll_write_ready(cx),
-            Self::Tls(tls) => tls.get_ref().0.poll_write_ready(cx),
+            Self::Tls(tls) => tls.get_ref().0.tcp().poll_write_ready(cx),
         }
     }
 
@@ -112,7 +116,7 @@ impl Stream {
         match self {
             Self::Unix(unix) => unix.try_io(interest, io),
             Self::Tcp(tcp) => tcp.try_io(interest, io),
-            Self::Tls(tls) => tls.get_ref().0.try_io(interest, io),
+            Self::Tls(tls) => tls.get_ref().0.tcp().try_io(interest, io),
         }
     }
 
@@ -133,6 +137,11 @@ impl Stream {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Whether bytes are there that were read from its socket already, and are not decrypted yet.
+    pub(crate) fn has_more(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.get_ref().0.has_more())
     }
 
     /// Whether an end of this stream that comes without notice is a cut (TLS) and not an ordinary end.
@@ -192,7 +201,7 @@ impl AsFd for Stream {
         match self {
             Self::Unix(unix) => unix.as_fd(),
             Self::Tcp(tcp) => tcp.as_fd(),
-            Self::Tls(tls) => tls.get_ref().0.as_fd(),
+            Self::Tls(tls) => tls.get_ref().0.tcp().as_fd(),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Buffers that a relay borrows while it copies; an idle relay has none.
+//! Buffers that a relay borrows while bytes are on their way; an idle relay has none.
 
 use std::cell::RefCell;
 use std::mem;
 
 /// The size of a buffer, in bytes: large enough that a copy costs few system calls, small enough to stay in the cache.
-pub(super) const SIZE: usize = 64 * 1024;
+pub(crate) const SIZE: usize = 64 * 1024;
 
 /// The most buffers that a thread keeps for later (1 MiB); more are needed only while many relays wait for slow peers.
 const KEPT: usize = 16;
@@ -17,22 +17,22 @@ thread_local! {
 ///
 /// They are zeroed once, when they are allocated, and hold what was read last ever after.
 #[derive(Debug)]
-pub(super) struct Buffer(Box<[u8]>);
+pub(crate) struct Buffer(Box<[u8]>);
 
 impl Buffer {
     /// A buffer of [`SIZE`] bytes.
-    pub(super) fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let kept = POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
         Self(kept.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice()))
     }
 
     /// All of its bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// All of its bytes, to be overwritten.
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
 }
@@ -61,11 +61,11 @@ impl Drop for Buffer {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// How many buffers this thread keeps.
-    pub(in crate::relay) fn kept() -> usize {
+    pub(crate) fn kept() -> usize {
         POOL.with_borrow(Vec::len)
     }
 

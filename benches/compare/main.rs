@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [process::GUARD] => process::guard(),
         ["upstream", kind, folder] => upstream::run(serde_json::from_str(kind)?, Path::new(folder)),
-        ["load", door, load] => load::run(&serde_json::from_str(door)?, &serde_json::from_str(load)?),
+        ["load", door, load] => load::run(&serde_json::from_str(door)?, &serde_json::from_str(load)?)?,
         ["proxy", ref proxy @ ..] => proxy::run(proxy),
         _ => return compare(&Options::parse()),
     }
@@ -145,13 +145,13 @@ fn facts(options: &Options, peers: &[&Peer]) -> String {
     )
 }
 
-/// The line of a program that has a digit first, as some begin with a copyright.
+/// The first word that looks like one: some begin with a name, some with the time of their build.
 fn version(peer: &Peer, words: &Words) -> Option<String> {
     let command = words.command(peer.version);
     let (program, arguments) = command.split_first()?;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let output = process::output_of(program, &arguments)?;
-    let is_version = |word: &&str| word.contains('.') && word.bytes().any(|byte| byte.is_ascii_digit());
-    let number = output.split([' ', '/', '\n']).find(is_version)?;
+    let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    let number = output.split([' ', '/', '\n']).filter(|word| !word.contains(':')).find(is_version)?;
     Some(format!("{} {}", peer.name.split(' ').next()?, number.trim_end_matches(',')))
 }

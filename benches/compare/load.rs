@@ -18,29 +18,30 @@ const BUFFER: usize = 64 << 10;
 const WORKERS: usize = 16;
 
 /// Loads this door and prints the outcome as a line of JSON.
-pub(crate) fn run(door: &Door, load: &Load) {
+pub(crate) fn run(door: &Door, load: &Load) -> io::Result<()> {
     let dialer = Dialer::new(door);
     let outcome = match *load {
-        Load::Bulk { streams, upload, seconds } => bulk(&dialer, streams, upload, seconds),
-        Load::RoundTrips { seconds } => round_trips(&dialer, seconds),
+        Load::Bulk { streams, upload, seconds } => bulk(&dialer, streams, upload, seconds)?,
+        Load::RoundTrips { seconds } => round_trips(&dialer, seconds)?,
         Load::Connections { workers, seconds } => connections(&dialer, workers, seconds),
         Load::Hold { first, more } => return hold(&dialer, first, more),
         Load::FirstBytes { count } => first_bytes(&dialer, count),
-        Load::Steady { rate, relays, seconds, mark } => steady(&dialer, rate, relays, seconds, mark),
+        Load::Steady { rate, relays, seconds, mark } => steady(&dialer, rate, relays, seconds, mark)?,
     };
-    println!("{}", serde_json::to_string(&outcome).unwrap());
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(())
 }
 
-fn bulk(dialer: &Dialer<'_>, streams: usize, upload: bool, seconds: f64) -> Outcome {
-    let open = (0..streams).map(|_| dialer.ask(ASK).unwrap().0).collect::<Vec<_>>();
+fn bulk(dialer: &Dialer<'_>, streams: usize, upload: bool, seconds: f64) -> io::Result<Outcome> {
+    let open = open_some(dialer, streams)?;
     let begun = Instant::now();
     let end = begun + Duration::from_secs_f64(seconds);
-    let bytes: usize = thread::scope(|scope| {
+    let bytes: io::Result<usize> = thread::scope(|scope| {
         let one = if upload { send } else { receive };
-        let workers: Vec<_> = open.into_iter().map(|stream| scope.spawn(move || one(stream, end).unwrap())).collect();
+        let workers: Vec<_> = open.into_iter().map(|stream| scope.spawn(move || one(stream, end))).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
-    outcome([("bytes", bytes as f64), ("seconds", begun.elapsed().as_secs_f64())])
+    Ok(outcome([("bytes", bytes? as f64), ("seconds", begun.elapsed().as_secs_f64())]))
 }
 
 fn receive(mut stream: Box<dyn Wire>, end: Instant) -> io::Result<usize> {
@@ -70,18 +71,18 @@ fn send(mut stream: Box<dyn Wire>, end: Instant) -> io::Result<usize> {
     Ok(bytes)
 }
 
-fn round_trips(dialer: &Dialer<'_>, seconds: f64) -> Outcome {
-    let (mut stream, _) = dialer.ask(ASK).unwrap();
+fn round_trips(dialer: &Dialer<'_>, seconds: f64) -> io::Result<Outcome> {
+    let (mut stream, _) = dialer.ask(ASK)?;
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     let mut took = Vec::new();
     let mut before = Instant::now();
     while before < end {
-        exchange(&mut *stream, ASK).unwrap();
+        exchange(&mut *stream, ASK)?;
         let now = Instant::now();
         took.push((now - before).as_secs_f64());
         before = now;
     }
-    quantiles(took)
+    Ok(quantiles(took))
 }
 
 fn connections(dialer: &Dialer<'_>, workers: usize, seconds: f64) -> Outcome {
@@ -118,29 +119,37 @@ fn said(failed: usize, error: &io::Error) -> usize {
     failed + 1
 }
 
-fn hold(dialer: &Dialer<'_>, first: usize, more: usize) {
-    let mut held = open_many(dialer, first);
+fn hold(dialer: &Dialer<'_>, first: usize, more: usize) -> io::Result<()> {
+    let mut held = open_many(dialer, first)?;
     println!("{{}}");
-    io::stdin().lock().read_line(&mut String::new()).unwrap();
-    held.extend(open_many(dialer, more));
+    io::stdin().lock().read_line(&mut String::new())?;
+    held.extend(open_many(dialer, more)?);
     println!("{{}}");
     // Until the harness ends this process.
-    io::stdin().lock().read_line(&mut String::new()).unwrap();
+    io::stdin().lock().read_line(&mut String::new())?;
+    Ok(())
 }
 
-fn open_many(dialer: &Dialer<'_>, count: usize) -> Vec<Box<dyn Wire>> {
+/// By several threads; the upstream holds them, too, and is done with each.
+fn open_many(dialer: &Dialer<'_>, count: usize) -> io::Result<Vec<Box<dyn Wire>>> {
     let next = AtomicUsize::new(0);
     let worker = || {
         let mut held = Vec::new();
         while next.fetch_add(1, Ordering::Relaxed) < count {
-            held.push(dialer.ask(HOLD).unwrap().0);
+            held.push(dialer.ask(HOLD)?.0);
         }
-        held
+        io::Result::Ok(held)
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        let held: io::Result<Vec<_>> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+        Ok(held?.into_iter().flatten().collect())
     })
+}
+
+/// One after the other; the upstream listens on.
+fn open_some(dialer: &Dialer<'_>, count: usize) -> io::Result<Vec<Box<dyn Wire>>> {
+    (0..count).map(|_| Ok(dialer.ask(ASK)?.0)).collect()
 }
 
 fn first_bytes(dialer: &Dialer<'_>, count: usize) -> Outcome {
@@ -160,8 +169,8 @@ fn first_bytes(dialer: &Dialer<'_>, count: usize) -> Outcome {
     outcome([("first", took[0]), ("later", quantile(&later, 0.5)), ("worst", worst), ("failed", failed as f64)])
 }
 
-fn steady(dialer: &Dialer<'_>, rate: usize, relays: usize, seconds: f64, mark: u8) -> Outcome {
-    let live = (0..relays).map(|_| dialer.ask(ASK).unwrap().0).collect::<Vec<_>>();
+fn steady(dialer: &Dialer<'_>, rate: usize, relays: usize, seconds: f64, mark: u8) -> io::Result<Outcome> {
+    let live = open_some(dialer, relays)?;
     println!("{{}}");
     let begun = Instant::now();
     let end = begun + Duration::from_secs_f64(seconds);
@@ -189,12 +198,12 @@ fn steady(dialer: &Dialer<'_>, rate: usize, relays: usize, seconds: f64, mark: u
         (talk.join().unwrap(), done)
     });
     let failed: usize = done.iter().map(|(failed, ..)| failed).sum();
-    outcome([
+    Ok(outcome([
         ("failed", failed as f64),
         ("cut", cut as f64),
         ("worst", done.iter().map(|(_, worst, _)| *worst).fold(0.0, f64::max)),
         ("new", done.iter().map(|(.., new)| *new).fold(f64::MAX, f64::min)),
-    ])
+    ]))
 }
 
 /// Each relay says something twenty times a second; how many could not.

@@ -43,6 +43,7 @@ use serde_json::json;
 use crate::measure::Measure;
 use crate::options::Options;
 use crate::peers::{Peer, Words};
+use crate::process::Core;
 use crate::report::{Results, Row};
 
 /// Why there is no result.
@@ -53,8 +54,14 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [process::GUARD] => process::guard(),
-        ["upstream", kind, folder] => upstream::run(serde_json::from_str(kind)?, Path::new(folder)),
-        ["load", door, load] => load::run(&serde_json::from_str(door)?, &serde_json::from_str(load)?),
+        ["upstream", kind, folder] => {
+            process::pin(Core::First)?;
+            upstream::run(serde_json::from_str(kind)?, Path::new(folder));
+        }
+        ["load", door, load] => {
+            process::pin(Core::Last)?;
+            load::run(&serde_json::from_str(door)?, &serde_json::from_str(load)?)?;
+        }
         ["proxy", ref proxy @ ..] => proxy::run(proxy),
         _ => return compare(&Options::parse()),
     }
@@ -136,7 +143,7 @@ fn facts(options: &Options, peers: &[&Peer]) -> String {
     let mut versions: Vec<_> = peers.iter().filter_map(|peer| version(peer, &words)).collect();
     versions.dedup();
     format!(
-        "Linux {}, {cores} cores ({}), nothing pinned; {}; {} rounds; median (least to most). {}.\n",
+        "Linux {}, {cores} cores ({}); {}; {} rounds; median (least to most). {}.\n",
         kernel.trim(),
         model.trim_start_matches([' ', '\t', ':']),
         options.user.as_ref().map_or("as who runs it".to_owned(), |user| format!("the proxies as {user}")),
@@ -145,13 +152,13 @@ fn facts(options: &Options, peers: &[&Peer]) -> String {
     )
 }
 
-/// The line of a program that has a digit first, as some begin with a copyright.
+/// The first word that looks like one: some begin with a name, some with the time of their build.
 fn version(peer: &Peer, words: &Words) -> Option<String> {
     let command = words.command(peer.version);
     let (program, arguments) = command.split_first()?;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let output = process::output_of(program, &arguments)?;
-    let is_version = |word: &&str| word.contains('.') && word.bytes().any(|byte| byte.is_ascii_digit());
-    let number = output.split([' ', '/', '\n']).find(is_version)?;
+    let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    let number = output.split([' ', '/', '\n']).filter(|word| !word.contains(':')).find(is_version)?;
     Some(format!("{} {}", peer.name.split(' ').next()?, number.trim_end_matches(',')))
 }

@@ -173,6 +173,8 @@ pub(crate) const PEERS: &[Peer] = &[
         files: &[("sozu.toml", include_str!("peers/sozu.toml"))],
         processes: &[&["sozu", "-c", "{folder}/sozu.toml", "start"]],
         reload: Some(Reload::Command(&["sozu", "-c", "{folder}/sozu.toml", "reload", "-f", "{folder}/sozu.toml"])),
+        // A relay has six descriptors: 9,000 are more than the limit of its workers.
+        many: false,
         ..PLAIN
     },
     Peer {

@@ -127,7 +127,12 @@ impl Direction {
             }
             delivered.add(written);
             if self.carried.len() == 0 {
-                self.carried = Carried::Nothing(mem::take(&mut self.carried).done());
+                let begins = matches!(self.carried, Carried::Copied(_));
+                let next = mem::take(&mut self.carried).done();
+                if begins && next == Way::Splice {
+                    to.widen();
+                }
+                self.carried = Carried::Nothing(next);
             }
         }
     }

@@ -139,6 +139,19 @@ impl Stream {
         }
     }
 
+    /// Lets more bytes wait for a Unix peer, up to net.core.wmem_max; TCP finds its measure by itself.
+    ///
+    /// The 208 KiB that it has from the start are less than a pipe holds: its reader and we would wait for each other
+    /// all the time. With more, one stream is twice as fast and costs half.
+    pub(crate) fn widen(&self) {
+        const WAITING: usize = 1024 * 1024;
+
+        if let Self::Unix(unix) = self {
+            // It is no loss but of speed.
+            drop(socket2::SockRef::from(unix).set_send_buffer_size(WAITING));
+        }
+    }
+
     /// Whether bytes are there that were read from its socket already, and are not decrypted yet.
     pub(crate) fn has_more(&self) -> bool {
         matches!(self, Self::Tls(tls) if tls.get_ref().0.has_more())

@@ -122,5 +122,5 @@ fn a_name_without_a_route_is_said() {
     assert!(daemon.folder.run(&["routes", "remove", "^db@", "--admin=admin.sock"]).status.success());
     let removed = "error: no route matches the node; one that does was removed at run time\n";
     assert_eq!(explain(&daemon, &["db@x", "--json"]), (1, String::new(), removed.to_owned()));
-    assert_eq!(explain(&daemon, &[""]).0, 3, "no node has this name");
+    assert_eq!(explain(&daemon, &[""]).0, 2, "no node has this name");
 }

@@ -87,7 +87,7 @@ fn a_reload_changes_the_limit_and_cuts_nothing() {
 
 #[test]
 fn the_limit_is_cut_down_to_what_the_descriptors_allow() {
-    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 19\n");
+    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 14\n");
     let warning = daemon.wait_for("limits.relays is cut down");
     assert_eq!(
         warning["message"],
@@ -96,11 +96,32 @@ fn the_limit_is_cut_down_to_what_the_descriptors_allow() {
     assert_eq!(warning["level"], "WARN");
     assert_eq!(
         (&warning["relays"], &warning["allowed"], &warning["descriptors"]),
-        (&19.into(), &18.into(), &164.into())
+        (&14.into(), &13.into(), &164.into())
     );
 
-    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 18\n");
+    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 13\n");
     assert!(!daemon.lines().iter().any(|line| line["level"] == "WARN"), "that many are allowed");
+}
+
+#[test]
+fn clients_that_have_ended_their_side_leave_descriptors_for_all_relays() {
+    let (ends, _ended) = channel();
+    let node = Node::new(move |mut stream| {
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        stream.write_all(b"over\n").unwrap();
+        // Silent, and not ended.
+        ends.send(stream).unwrap();
+    });
+    let daemon = with_descriptors(600, &node.route("db", ""), "[limits]\nrelays = 1000\n");
+    let allowed = daemon.wait_for("limits.relays is cut down")["allowed"].as_u64().unwrap();
+    let half_closed = (0..allowed).map(|_| {
+        let mut stream = connect(&daemon.socket(), "db@x");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(line(&mut stream), "over");
+        stream
+    });
+    let _half_closed: Vec<_> = half_closed.collect();
+    assert_eq!(upgrade(&daemon.socket(), "db@x").1.problem()["code"], "busy");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -43,7 +43,9 @@ pub(super) async fn read_body<T: DeserializeOwned>(headers: &HeaderMap, body: In
         Err(error) => return Err(Error::BadRequest(format!("the body cannot be read: {error}"))),
     };
     serde_json::from_slice(&bytes).map_err(|error| {
-        let what = if error.is_data() { "says something else than what is asked for" } else { "is not JSON" };
+        // serde_json calls it a fault of the syntax, too, when an object has not the one key that is asked for.
+        let is_json = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+        let what = if is_json { "says something else than what is asked for" } else { "is not JSON" };
         Error::BadRequest(format!("the body {what}: {error}"))
     })
 }

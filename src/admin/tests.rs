@@ -278,8 +278,11 @@ async fn relays_are_listed_and_closed() {
     for which in
         ["{}", "null", "{\"all\": true}", "{\"match\": \"x\", \"node\": \"b\"}", "{\"ids\": [-1]}", "{\"match\": null}"]
     {
-        assert_eq!(api.post_to("/v1/relays/close", which).await.error(), (400, "bad_request".to_owned()), "{which}");
+        let told = api.post_to("/v1/relays/close", which).await;
+        assert_eq!(told.error(), (400, "bad_request".to_owned()), "{which}");
+        assert!(told.body.contains("the body says something else than what is asked for: "), "{which}: {told:?}");
     }
+    assert!(api.post_to("/v1/relays/close", "{").await.body.contains("the body is not JSON: "));
 }
 
 #[tokio::test]

@@ -49,9 +49,6 @@ pub(super) enum Failure {
     Local(#[from] io::Error),
 }
 
-/// So many entries of a list are asked for at once.
-pub(super) const PAGE: usize = 1000;
-
 /// A page of a list is at most this large.
 const MAX_ANSWER: usize = 64 << 20;
 

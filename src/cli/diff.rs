@@ -8,9 +8,10 @@ use std::time::UNIX_EPOCH;
 use clap::Args;
 
 use super::Exit;
-use super::admin::{Admin, AdminArguments, Failure, PAGE};
+use super::admin::{Admin, AdminArguments, Failure};
 use super::console::Console;
-use super::routes::Pages;
+use super::pages::Pages;
+use super::routes;
 use super::view::write_routes;
 use crate::admin::view::{
     ChangedRoute, DiffView, OriginView, RelayPage, RelayView, RouteSpec, RouteView, StrandedRelay, TableView,
@@ -107,18 +108,11 @@ struct Running {
 impl Running {
     fn ask(arguments: &AdminArguments) -> Result<Self, Failure> {
         let admin = Admin::new(arguments)?;
-        let mut relays = Vec::new();
-        let mut after = Some(0);
-        while let Some(id) = after {
-            let page: RelayPage = admin.get(&format!("/v1/relays?limit={PAGE}&after={id}"))?;
-            relays.extend(page.relays);
-            after = page.next;
-        }
         Ok(Self {
             table: admin.get("/v1/table")?,
-            routes: Pages::all(arguments, false)?,
-            removed: Pages::all(arguments, true)?,
-            relays,
+            routes: routes::pages(&admin, false).all()?,
+            removed: routes::pages(&admin, true).all()?,
+            relays: Pages::<RelayPage>::new(&admin, "/v1/relays", "").all()?,
         })
     }
 

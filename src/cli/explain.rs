@@ -12,12 +12,13 @@ use super::view::origin;
 use crate::admin::segment;
 use crate::admin::view::{CandidateView, ExplainView, OpenView, RouteSpec, RouteView, UpstreamView};
 use crate::config::{plural, visible};
+use crate::node::NodeName;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The node that would be asked for
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(value_name = "NAME", value_parser = NodeName::parse)]
+    node: NodeName,
     /// Write one JSON object
     #[arg(long)]
     json: bool,
@@ -27,7 +28,7 @@ pub(super) struct Arguments {
 
 /// Exits with 1 when no route matches.
 pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
-    let path = format!("/v1/explain?node={}", segment(&arguments.name));
+    let path = format!("/v1/explain?node={}", segment(arguments.node.as_str()));
     match Admin::new(&arguments.admin).and_then(|admin| admin.get::<ExplainView>(&path)) {
         Err(Failure::Refused(error)) if error.code == "no_route" => {
             console.complain(&error.detail)?;

@@ -35,6 +35,8 @@ mod papers;
 mod console;
 /// How a command asks the daemon.
 mod admin;
+/// How it asks for a list.
+mod pages;
 
 use crate::client::{NoDaemon, Which, configured_socket, open_socket, socket_candidates};
 use console::Console;

@@ -9,8 +9,9 @@ use clap::{Args, Subcommand};
 use nix::unistd::{Uid, User};
 
 use super::Exit;
-use super::admin::{Admin, AdminArguments, Failure, PAGE};
+use super::admin::{Admin, AdminArguments};
 use super::console::Console;
+use super::pages::Pages;
 use super::view::{age, bytes, write_columns};
 use crate::admin::segment;
 use crate::admin::view::{ClientView, CloseView, ClosedView, RelayPage, RelayView};
@@ -81,13 +82,13 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
 }
 
 fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
-    let pages = match Pages::new(list) {
-        Ok(pages) => pages,
+    let admin = match Admin::new(&list.admin) {
+        Ok(admin) => admin,
         Err(failure) => return failure.tell(console),
     };
     let mut users = Users::default();
     let mut head = Some(HEAD.map(str::to_owned));
-    for page in pages {
+    for page in Pages::<RelayPage>::new(&admin, "/v1/relays", &list.filter()) {
         let page = match page {
             Ok(page) => page,
             Err(failure) => return failure.tell(console),
@@ -102,37 +103,16 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// The relays of a daemon, page by page.
-struct Pages {
-    admin: Admin,
-    filter: String,
-    /// Where the next page begins, if there is one.
-    after: Option<u64>,
-}
-
-impl Pages {
-    fn new(list: &List) -> Result<Self, Failure> {
+impl List {
+    fn filter(&self) -> String {
         let mut filter = String::new();
-        for (key, text) in [("match", &list.route), ("node", &list.node)] {
+        for (key, text) in [("match", &self.route), ("node", &self.node)] {
             if let Some(text) = text {
                 // A String takes everything.
                 let _infallible = write!(filter, "&{key}={}", segment(text));
             }
         }
-        Ok(Self { admin: Admin::new(&list.admin)?, filter, after: Some(0) })
-    }
-}
-
-impl Iterator for Pages {
-    type Item = Result<Vec<RelayView>, Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let after = self.after.take()?;
-        let page = self.admin.get::<RelayPage>(&format!("/v1/relays?limit={PAGE}&after={after}{}", self.filter));
-        Some(page.map(|page| {
-            self.after = page.next;
-            page.relays
-        }))
+        filter
     }
 }
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf, absolute};
 use clap::{Args, Subcommand};
 
 use super::Exit;
-use super::admin::{Admin, AdminArguments, Failure, PAGE, show};
+use super::admin::{Admin, AdminArguments, show};
 use super::console::Console;
+use super::pages::Pages;
 use super::view::write_routes;
 use crate::admin::location;
-use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, RouteView, TableView, TlsPolicySpec, TlsSpec};
+use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, TableView, TlsPolicySpec, TlsSpec};
 use crate::config::{plural, visible};
 
 #[derive(Debug, Args)]
@@ -131,16 +132,14 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
 }
 
 fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
-    let pages = Admin::new(&list.admin).map(|admin| Pages { admin, removed: list.removed, after: Some(String::new()) });
-    let mut pages = match pages {
-        Ok(pages) => pages,
+    let admin = match Admin::new(&list.admin) {
+        Ok(admin) => admin,
         Err(failure) => return failure.tell(console),
     };
-    loop {
-        let page = match pages.next() {
-            None => break,
-            Some(Err(failure)) => return failure.tell(console),
-            Some(Ok(page)) => page,
+    for page in pages(&admin, list.removed) {
+        let page = match page {
+            Ok(page) => page,
+            Err(failure) => return failure.tell(console),
         };
         if list.json {
             for route in &page {
@@ -151,7 +150,7 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
         }
     }
     if !list.json && !list.removed {
-        match pages.admin.get::<TableView>("/v1/table") {
+        match admin.get::<TableView>("/v1/table") {
             Ok(table) if table.removed > 0 => {
                 let removed = plural(table.removed, "route");
                 writeln!(console.out, "{removed} of files removed at run time; --removed lists them")?;
@@ -163,34 +162,9 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// The routes of a daemon, page by page.
-pub(super) struct Pages {
-    admin: Admin,
-    removed: bool,
-    /// Where the next page begins, if there is one.
-    after: Option<String>,
-}
-
-impl Pages {
-    /// The routes in force, or those of files that were removed at run time.
-    pub(super) fn all(admin: &AdminArguments, removed: bool) -> Result<Vec<RouteView>, Failure> {
-        let pages = Self { admin: Admin::new(admin)?, removed, after: Some(String::new()) };
-        Ok(pages.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-    }
-}
-
-impl Iterator for Pages {
-    type Item = Result<Vec<RouteView>, Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let after = self.after.take()?;
-        let after = if after.is_empty() { after } else { format!("&after={after}") };
-        let page = self.admin.get::<RoutePage>(&format!("/v1/routes?limit={PAGE}&removed={}{after}", self.removed));
-        Some(page.map(|page| {
-            self.after = page.next;
-            page.routes
-        }))
-    }
+/// The routes in force, or those of files that were removed at run time.
+pub(super) fn pages(admin: &Admin, removed: bool) -> Pages<'_, RoutePage> {
+    Pages::new(admin, "/v1/routes", &format!("&removed={removed}"))
 }
 
 fn add(add: &Add, console: &mut Console<'_>) -> io::Result<Exit> {

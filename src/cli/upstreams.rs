@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use super::Exit;
-use super::admin::{Admin, AdminArguments, Failure, PAGE};
+use super::admin::{Admin, AdminArguments, Failure};
 use super::console::Console;
+use super::pages::Pages;
 use super::view::{age, write_columns};
 use crate::admin::view::{FailureView, StateView, TlsPolicySpec, TlsSpec, UpstreamPage, UpstreamView};
 use crate::config::visible;
@@ -59,12 +60,12 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
 }
 
 fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
-    let pages = match Pages::new(&list.admin) {
-        Ok(pages) => pages,
+    let admin = match Admin::new(&list.admin) {
+        Ok(admin) => admin,
         Err(failure) => return failure.tell(console),
     };
     let mut head = Some(HEAD.map(str::to_owned));
-    for page in pages {
+    for page in pages(&admin) {
         let page = match page {
             Ok(page) => page,
             Err(failure) => return failure.tell(console),
@@ -79,30 +80,8 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// The upstreams of a daemon, page by page.
-struct Pages {
-    admin: Admin,
-    /// Where the next page begins, if there is one.
-    after: Option<u64>,
-}
-
-impl Pages {
-    fn new(admin: &AdminArguments) -> Result<Self, Failure> {
-        Ok(Self { admin: Admin::new(admin)?, after: Some(0) })
-    }
-}
-
-impl Iterator for Pages {
-    type Item = Result<Vec<UpstreamView>, Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let after = self.after.take()?;
-        let page = self.admin.get::<UpstreamPage>(&format!("/v1/upstreams?limit={PAGE}&after={after}"));
-        Some(page.map(|page| {
-            self.after = page.next;
-            page.upstreams
-        }))
-    }
+fn pages(admin: &Admin) -> Pages<'_, UpstreamPage> {
+    Pages::new(admin, "/v1/upstreams", "")
 }
 
 const HEAD: [&str; 9] = ["id", "upstream", "tls", "state", "attempts", "failures", "up in", "last good", "last error"];
@@ -194,13 +173,10 @@ fn numbers(reset: &Reset) -> Result<(Admin, Vec<u64>), Failure> {
     if let Ok(id) = reset.upstream.parse() {
         return Ok((Admin::new(&reset.admin)?, vec![id]));
     }
-    let mut pages = Pages::new(&reset.admin)?;
-    let mut numbers = Vec::new();
-    for page in pages.by_ref() {
-        let named = page?.into_iter().filter(|view| view.upstream == reset.upstream);
-        numbers.extend(named.map(|view| view.id));
-    }
-    Ok((pages.admin, numbers))
+    let admin = Admin::new(&reset.admin)?;
+    let named = pages(&admin).all()?.into_iter().filter(|view| view.upstream == reset.upstream);
+    let numbers = named.map(|view| view.id).collect();
+    Ok((admin, numbers))
 }
 
 #[cfg(test)]

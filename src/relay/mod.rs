@@ -36,6 +36,7 @@ pub(crate) use register::testing;
 pub use register::{Counter, Cut, Register, Registered};
 
 use crate::close::{Closed, End, Side};
+use crate::descriptors::Spare;
 use crate::stream::{HangUp, Stream};
 use direction::{Broken, Direction};
 use quiet::{Expired, Quiet};
@@ -50,7 +51,7 @@ pub struct Relay {
     /// Tells a client that is gone from one that has ended its side and still reads.
     ///
     /// An upstream needs none: the client's next byte tells, and until then the client loses nothing.
-    client_gone: Option<Box<HangUp>>,
+    client_gone: Option<Box<(HangUp, Spare)>>,
     quiet: Quiet,
 }
 
@@ -121,7 +122,7 @@ impl Relay {
         if let Some(end) = self.end() {
             return Poll::Ready(end);
         }
-        if self.client_gone.as_ref().is_some_and(|gone| gone.poll(cx).is_ready()) {
+        if self.client_gone.as_ref().is_some_and(|gone| gone.0.poll(cx).is_ready()) {
             self.client_gone = None;
             self.lose(Side::Client, io::ErrorKind::BrokenPipe.into());
             return self.poll(registered, cx);
@@ -174,7 +175,8 @@ impl Relay {
                 self.lose(side, io::ErrorKind::BrokenPipe.into());
             } else if side == Side::Client {
                 // Without a descriptor for it, a later hang-up is noticed by the next write or the half-close timeout.
-                self.client_gone = HangUp::of(&from.stream).ok().map(Box::new);
+                let hang_up = Spare::take().and_then(|spare| Some((HangUp::of(&from.stream).ok()?, spare)));
+                self.client_gone = hang_up.map(Box::new);
             }
         }
         let (from, to) = self.parties(side);

@@ -255,6 +255,10 @@ impl Health {
 
     /// An attempt that `began` then has failed: the upstream is ejected, unless the fault is not its own.
     pub(crate) fn failed(self: &Arc<Self>, candidate: &Candidate, error: &DialError, began: Instant) {
+        if matches!(error, DialError::Full(_)) {
+            // That is the route's affair: the upstream was not asked.
+            return;
+        }
         let now = Instant::now();
         let mut record = self.record();
         record.last_error = Some(LastError { error: error.clone(), at: SystemTime::now() });

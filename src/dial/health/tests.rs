@@ -100,6 +100,13 @@ async fn a_probe_that_fails_by_our_own_fault_does_not_double() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_route_that_is_full_says_nothing_of_its_upstream() {
+    let upstreams = Scripted::new(&[]).upstreams(Drain::new());
+    let health = fail(&upstreams, DialError::Full(1));
+    assert_eq!((health.standing(), health.last_error()), (Standing::Healthy, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_of_one_time_make_one_ejection() {
     let (_network, upstreams, health) = ejected(Act::HANG);
     let before = health.standing();

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::DialError;
+use crate::aside::blocking;
 
 /// The addresses of one family.
 pub(super) type Found = Result<Vec<IpAddr>, DialError>;
 
-/// Half of the threads that the runtime has for what blocks: a reload finds one, whatever the name service does.
+/// The threads that lookups may have: a name service that hangs does not take all that a process may start.
 static SLOTS: Semaphore = Semaphore::const_new(256);
 
 /// Two questions, each on a thread of its own.
@@ -49,9 +49,9 @@ async fn in_slots<T: Send + 'static>(
     // Both or none: the semaphore, which is never closed, gives them in turn.
     let mut slots = slots.acquire_many(2).await.ok();
     let second = slots.as_mut().and_then(|slots| slots.split(1));
-    let v6 = spawn_blocking(move || (one(), drop(slots)).0);
-    let v4 = spawn_blocking(move || (other(), drop(second)).0);
-    let lost = |error| DialError::Local(io::Error::from(error).to_string());
+    let v6 = blocking(move || (one(), drop(slots)).0);
+    let v4 = blocking(move || (other(), drop(second)).0);
+    let lost = |error| DialError::Local(format!("no thread for a name lookup: {error}"));
     Lookups { v6: async move { v6.await.map_err(lost)? }, v4: async move { v4.await.map_err(lost)? } }
 }
 

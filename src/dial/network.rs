@@ -75,7 +75,7 @@ async fn dial_name(candidate: &Candidate, name: &str, tries: &Tries) -> Option<U
     };
     let lookups = names::addresses(name).await;
     tries.reach(lookup, Stage::Dns);
-    let mut eyeballs = Eyeballs::new(lookups, port, connect, tcp::has_way).beginning_with(last_good);
+    let mut eyeballs = Eyeballs::new(lookups, port, connect).beginning_with(last_good);
     while let Some((tcp, address, this)) = eyeballs.next(lookup, tries).await {
         let mut securing = pin!(secure(candidate, tcp, address, tries, this));
         let up = match timeout(silence(candidate), &mut securing).await {

@@ -89,6 +89,11 @@ impl Candidate {
         self.health.upstream()
     }
 
+    /// How long it may be without an answer until it is over or overtaken.
+    pub fn patience(&self) -> Duration {
+        self.connect_timeout.min(self.race_after.unwrap_or(Duration::MAX))
+    }
+
     /// The request's slot among the route's relays; `None` if they are not bounded, an error if all are taken.
     pub fn slot(&self) -> Result<Option<Arc<Slot>>, DialError> {
         self.turn.as_ref().map(|turn| turn.slot()).transpose()

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::view::{ChangeView, ProblemView};
-use crate::aside::{aside, free};
+use crate::aside::{aside, blocking, free};
 use crate::config::{AdminConfig, Config, Problem, SocketConfig};
 use crate::control::{Ask, Refusal};
 use crate::daemon::Daemon;
@@ -136,8 +135,8 @@ impl Reloader {
         edit: impl FnOnce(&Snapshot, &mut Edits) -> Result<Edited, Refusal> + Send + 'static,
     ) -> Result<(Option<Arc<Row<Route>>>, ChangeView), Refusal> {
         let (old, edits) = (self.daemon.snapshot(), Arc::clone(&self.edits));
-        let edited = spawn_blocking(move || edit(&old, &mut lock(&edits))).await;
-        let edited = edited.unwrap_or_else(|panic| Err(Refusal::Unkept(panic.to_string())));
+        let edited = blocking(move || edit(&old, &mut lock(&edits))).await;
+        let edited = edited.unwrap_or_else(|error| Err(Refusal::Unkept(error.to_string())));
         let Edited { snapshot, row, warnings } = edited.inspect_err(|refusal| {
             if let Refusal::Unkept(why) = refusal {
                 error!(why, "an edit cannot be kept, and is not made");
@@ -219,10 +218,10 @@ impl Reloader {
             return;
         }
         let edits = Arc::clone(&self.edits);
-        match spawn_blocking(move || lock(&edits).end(&ended)).await {
+        match blocking(move || lock(&edits).end(&ended)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "what has ended is not written down yet"),
-            Err(panic) => error!(%panic, "what has ended is not written down"),
+            Err(error) => error!(%error, "what has ended is not written down"),
         }
     }
 

@@ -63,6 +63,17 @@ fn the_go_package_passes_its_tests() {
 }
 
 #[test]
+fn no_program_that_the_python_example_starts_inherits_its_connection() {
+    let node = Node::named("db");
+    let daemon = Daemon::start(&node.route("^db@", ""));
+    let script = "import handoff, sys; print(handoff.connect('db@x', sys.argv[1]).get_inheritable())";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(daemon.socket()).env("PYTHONPATH", folder("python"));
+    let said = python.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+    assert_eq!(text(&said.stdout), "False\n", "{}", text(&said.stderr));
+}
+
+#[test]
 fn the_python_example_joins_its_streams_to_a_node() {
     let node = Node::named("db");
     let daemon = Daemon::start(&node.route("^db@", ""));

@@ -1,6 +1,6 @@
 //! A name with many addresses, of which few are any good.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
@@ -85,4 +85,31 @@ fn tls_that_fails_at_one_address_is_tried_at_the_next() {
         assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], attempts);
     }
     assert_eq!(plain.accepted(), 1);
+}
+
+#[test]
+fn an_address_that_is_silent_under_tls_does_not_keep_its_name_from_the_others() {
+    if !can_unshare() {
+        return;
+    }
+    let lab = Lab::new();
+    let good = lab.openssl_with(&lab.authority.server(&["two.test"]), &["-rev", "-accept", "127.83.4.2:0"]);
+    let silent = Node::at((Ipv4Addr::new(127, 83, 4, 1), good.port()).into(), |mut stream| {
+        drop(stream.read_to_end(&mut Vec::new()));
+    });
+    let tls = lab.trusting("");
+    let route = format!("[[route]]\nmatch = 'db'\nhost = 'two.test'\nport = {}\n{tls}\n", good.port());
+    let daemon = with_hosts(Folder::new(&route, ""), "127.83.4.1 two.test\n127.83.4.2 two.test\n");
+    for attempts in [2, 1] {
+        let mark = daemon.mark();
+        let began = Instant::now();
+        let mut stream = connect(&daemon.socket(), "db@x");
+        stream.write_all(b"portolan\n").unwrap();
+        assert_eq!(line(&mut stream), "nalotrop");
+        eprintln!("first byte, one address is silent under TLS: {:.1?}", began.elapsed());
+        drop(stream);
+        assert_eq!(daemon.wait_after(mark, "relay closed")["attempts"], attempts);
+    }
+    assert_eq!(silent.accepted(), 1, "the last good address goes first");
+    assert!(!daemon.said(0, "WARN").contains(&"upstream ejected".to_owned()));
 }

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::chown;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread::yield_now;
 use std::time::Instant;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, getrlimit, getuid};
 
 use crate::support::HANG;
 use crate::support::client::{ask, connect, line, open, upgrade};
@@ -222,5 +224,39 @@ fn those_who_are_slow_with_their_heads_do_not_hold_up_a_forward() {
         assert_eq!(line(&mut tcp(&forward)), "db");
     }
     silent.clear();
+    assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "db");
+}
+
+/// The words before a command that run it as a user who is held to limits, if there is such a user.
+fn as_nobody() -> Option<&'static [&'static str]> {
+    const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let command =
+        Command::new(NOBODY[0]).args(&NOBODY[1..]).args([env!("CARGO_BIN_EXE_portolan"), "--version"]).output();
+    let can = getuid().is_root() && command.is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("skipped: needs root and setpriv, and a binary that everybody may run");
+    }
+    can.then_some(NOBODY)
+}
+
+#[test]
+fn a_lack_of_threads_ends_neither_the_daemon_nor_a_request_without_an_answer() {
+    let Some(nobody) = as_nobody() else { return };
+    let node = Node::named("db");
+    let folder =
+        Folder::new(&(node.route("^db@", "") + &node.route("^name@", "").replace("127.0.0.1", "localhost")), "");
+    chown(folder.path("."), Some(65534), None).unwrap();
+    let daemon = Daemon::spawn(folder.clone(), run_by(nobody, &folder.command(&["run", "--config", "portolan.toml"])));
+    let pid = format!("--pid={}", daemon.pid().as_raw_nonzero());
+    let limited = Command::new(nobody[0]).args(&nobody[1..]).args(["prlimit", &pid, "--nproc=1:1"]).status();
+    assert!(limited.unwrap().success());
+
+    let (_, refused) = upgrade(&daemon.socket(), "name@x");
+    assert_eq!((refused.status, &refused.problem()["code"]), (503, &"all_failed".into()));
+    let admin = ["--admin", "admin.sock"];
+    for asked in [&["upstreams"][..], &["routes", "add", "^x@", "--host", "127.0.0.1:1"]] {
+        let said = folder.run(&[asked, &admin].concat());
+        assert!(!said.status.success(), "{asked:?}");
+    }
     assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "db");
 }

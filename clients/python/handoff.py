@@ -27,6 +27,8 @@ def connect(node, path):
         # The descriptor comes with the first byte: a recv without room for it would lose it.
         answer, descriptors, flags, _ = socket.recv_fds(daemon, 4096, 1)
         upstream = socket.socket(fileno=descriptors[0]) if descriptors else None
+        if upstream:
+            upstream.set_inheritable(False)  # recv_fds passes no flags on, and so no MSG_CMSG_CLOEXEC
         while b"\r\n\r\n" not in answer and (more := daemon.recv(4096)):
             answer += more
         head, _, body = answer.partition(b"\r\n\r\n")

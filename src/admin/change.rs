@@ -9,12 +9,12 @@ use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_TYPE;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::info;
 
 use super::problem::Error;
 use super::view::{AddedView, ChangeView, CloseView, ClosedView, RouteView, UpstreamView};
+use crate::aside::blocking;
 use crate::control::Control;
 use crate::daemon::Daemon;
 use crate::dial::Upstreams;
@@ -80,7 +80,7 @@ pub(super) async fn reload(control: &Control, peer: &Peer, strict: bool) -> Resu
 /// Closes relays, away from the threads that relay: there may be 100,000 of them.
 pub(super) async fn close(daemon: Arc<Daemon>, peer: &Peer, which: CloseView) -> Result<ClosedView, Error> {
     let told = which.clone();
-    let closing = spawn_blocking(move || {
+    let closing = blocking(move || {
         let relays = &daemon.relays;
         match which {
             CloseView::Match(pattern) => relays.cut_where(Cut::Closed, |relay| relay.route.pattern.as_str() == pattern),

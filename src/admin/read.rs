@@ -4,7 +4,6 @@ use std::path::absolute;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use tokio::task::spawn_blocking;
 
 use super::call::{Read, cursor_of};
 use super::explain;
@@ -13,6 +12,7 @@ use super::view::{
     FileView, LookupView, RelayPage, RelayView, RoutePage, RouteView, TableView, UpstreamPage, UpstreamView,
 };
 use super::{Answer, json};
+use crate::aside::blocking;
 use crate::close::Facts;
 use crate::config::FileCount;
 use crate::control::Refusal;
@@ -26,7 +26,7 @@ pub(super) const MAX_MATCHES: usize = 1000;
 
 /// Answers away from the threads that relay: a page of a thousand routes takes a millisecond to write.
 pub(super) async fn answer(daemon: Arc<Daemon>, read: Read) -> Result<Answer, Error> {
-    let answered = spawn_blocking(move || {
+    let answered = blocking(move || {
         let snapshot = daemon.snapshot();
         Ok(match read {
             Read::Routes { removed, after, limit } => json(StatusCode::OK, &page(&snapshot, removed, after, limit)),

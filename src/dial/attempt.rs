@@ -26,7 +26,7 @@ pub struct Attempt {
 /// The steps of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Finding room among the route's relays.
+    /// Finding room: among the route's relays, then among the name lookups.
     Limit,
     /// Looking up the upstream's host name.
     Dns,

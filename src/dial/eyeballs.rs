@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::names::{Found, Lookups};
+use super::names::{Found, Known, Lookups};
 use super::tries::{Tries, Which};
 use super::{DialError, Stage};
 
@@ -24,7 +24,6 @@ pub(super) struct Eyeballs<T> {
     turn_of_v4: bool,
     connect: Box<dyn Fn(SocketAddr) -> Connecting<T> + Send + Sync>,
     runners: Vec<Runner<T>>,
-    usable: fn(SocketAddr) -> bool,
     /// When the next address may be started.
     next: Instant,
     /// And while nothing is known of IPv6.
@@ -60,12 +59,14 @@ impl<T> Eyeballs<T> {
     /// After how long without an outcome the next address is started (section 5).
     const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-    /// Nothing is started yet. `usable` says whether this machine has a way to an address.
+    /// Addresses that are begun in one go, where each refuses at once; then the relays of this thread have their turn.
+    const AT_ONCE: usize = 16;
+
+    /// Nothing is started yet.
     pub(super) fn new(
         lookups: Lookups<impl Future<Output = Found> + Send + 'static, impl Future<Output = Found> + Send + 'static>,
         port: u16,
         connect: impl Fn(SocketAddr) -> Connecting<T> + Send + Sync + 'static,
-        usable: fn(SocketAddr) -> bool,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -75,7 +76,6 @@ impl<T> Eyeballs<T> {
             favourite: None,
             turn_of_v4: false,
             connect: Box::new(connect),
-            usable,
             runners: Vec::new(),
             next: now,
             patience: now,
@@ -96,16 +96,26 @@ impl<T> Eyeballs<T> {
         poll_fn(|cx| self.poll_next(cx, lookup, tries)).await
     }
 
+    /// Whether another address may come up.
+    pub(super) fn has_more(&self) -> bool {
+        !self.is_over()
+    }
+
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         lookup: Which,
         tries: &Tries,
     ) -> Poll<Option<(T, SocketAddr, Which)>> {
+        let mut begun = 0;
         loop {
             self.poll_lookups(cx);
             if let Some(up) = self.poll_runners(cx, tries) {
                 return Poll::Ready(Some(up));
+            }
+            if begun == Self::AT_ONCE {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if self.start() <= Instant::now()
                 && let Some(address) = self.next_address()
@@ -114,6 +124,7 @@ impl<T> Eyeballs<T> {
                 let which = tries.begin(Stage::Tcp, Some(address));
                 self.runners.push(Runner { address, which, connecting: (self.connect)(address) });
                 self.next = Instant::now() + Self::ATTEMPT_DELAY;
+                begun += 1;
                 continue;
             }
             if self.is_over() {
@@ -128,8 +139,8 @@ impl<T> Eyeballs<T> {
     }
 
     fn poll_lookups(&mut self, cx: &mut Context<'_>) {
-        self.v6.poll(cx, self.port, self.usable);
-        if self.v4.poll(cx, self.port, self.usable) {
+        self.v6.poll(cx, self.port);
+        if self.v4.poll(cx, self.port) {
             self.patience = Instant::now() + Self::RESOLUTION_DELAY;
         }
     }
@@ -213,7 +224,7 @@ impl<T> Eyeballs<T> {
 
 impl Family {
     /// Whether it has found addresses just now.
-    fn poll(&mut self, cx: &mut Context<'_>, port: u16, usable: fn(SocketAddr) -> bool) -> bool {
+    fn poll(&mut self, cx: &mut Context<'_>, port: u16) -> bool {
         let Some(lookup) = &mut self.lookup else { return false };
         let Poll::Ready(found) = lookup.as_mut().poll(cx) else { return false };
         self.lookup = None;
@@ -221,8 +232,8 @@ impl Family {
             self.error = Some(error);
             Vec::new()
         });
-        let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, port));
-        let mut addresses: Vec<_> = addresses.map(|address| Address { address, usable: usable(address) }).collect();
+        let address = |Known { ip, usable }| Address { address: SocketAddr::new(ip, port), usable };
+        let mut addresses: Vec<_> = found.into_iter().map(address).collect();
         addresses.sort_by_key(|one| !one.usable);
         self.addresses = addresses.into();
         !self.addresses.is_empty()
@@ -235,7 +246,7 @@ impl Family {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, ready};
     use std::net::IpAddr;
     use std::sync::{Arc, Mutex};
 
@@ -266,7 +277,8 @@ mod tests {
             let log = Arc::new(Mutex::new(Vec::new()));
             let says = |(after, said): Says| async move {
                 sleep(Duration::from_millis(after)).await;
-                said.map(|ips| ips.iter().map(|ip| ip.parse::<IpAddr>().unwrap()).collect())
+                let known = |ip: &&str| Known { ip: ip.parse().unwrap(), usable: !ip.ends_with("99") };
+                said.map(|ips| ips.iter().map(known).collect())
             };
             let written = Arc::clone(&log);
             let connect = move |address: SocketAddr| -> Connecting<String> {
@@ -279,11 +291,10 @@ mod tests {
                     if is_up { Ok(ip) } else { Err(DialError::Refused) }
                 })
             };
-            let usable = |address: SocketAddr| !address.ip().to_string().ends_with("99");
             let upstreams = Scripted::new(&[]).upstreams(Drain::new());
             let tries = Tries::of(&candidate(&upstreams, 1));
             let lookup = tries.begin(Stage::Dns, None);
-            let eyeballs = Eyeballs::new(Lookups { v6: says(v6), v4: says(v4) }, 80, connect, usable);
+            let eyeballs = Eyeballs::new(Lookups { v6: says(v6), v4: says(v4) }, 80, connect);
             Self { eyeballs, tries, lookup, log }
         }
 
@@ -390,6 +401,23 @@ mod tests {
         assert_eq!(lab.started().len(), 2);
         assert_eq!(lab.next().await.unwrap(), "10.0.0.1");
         assert_eq!(lab.started(), at(&[("fd::1", 0), ("10.0.0.1", 250), ("fd::2", 300)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_that_refuse_at_once_let_others_have_their_turn() {
+        let known = |number: u32| Known { ip: IpAddr::V4(number.into()), usable: true };
+        let lookups = Lookups { v6: ready(Ok(Vec::new())), v4: ready(Ok((1..=1000).map(known).collect())) };
+        let refuse = |_| -> Connecting<()> { Box::pin(ready(Err(DialError::Refused))) };
+        let mut eyeballs = Eyeballs::new(lookups, 80, refuse);
+        let tries = Tries::of(&candidate(&Scripted::new(&[]).upstreams(Drain::new()), 1));
+        let lookup = tries.begin(Stage::Dns, None);
+        let mut turns = 0;
+        let up = poll_fn(|cx| {
+            turns += 1;
+            eyeballs.poll_next(cx, lookup, &tries)
+        });
+        assert!(up.await.is_none());
+        assert_eq!(turns, 1 + 1000 / Eyeballs::<()>::AT_ONCE);
     }
 
     proptest! {

@@ -60,7 +60,7 @@ pub async fn first(plan: Plan, deadline: Deadline) -> Result<Dialed, Refused> {
     let won = race.run().await;
     let failed = race.take_failed();
     match won {
-        Some(Won { up: Up { stream, address, slot }, route }) => Ok(Dialed { stream, route, address, failed, slot }),
+        Some(Won { up: Up { stream, address }, route, slot }) => Ok(Dialed { stream, route, address, failed, slot }),
         None if race.candidates().is_unmatched() => Err(Refused::NoRoute),
         None => Err(Refused::AllFailed(failed)),
     }

@@ -1,19 +1,27 @@
 //! Name lookups: each holds threads, for as long as the name service likes.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 
 use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::DialError;
+use crate::aside::blocking;
 
 /// The addresses of one family.
-pub(super) type Found = Result<Vec<IpAddr>, DialError>;
+pub(super) type Found = Result<Vec<Known>, DialError>;
 
-/// Half of the threads that the runtime has for what blocks: a reload finds one, whatever the name service does.
+/// An address of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) ip: IpAddr,
+    /// Whether this machine has a way there.
+    pub(super) usable: bool,
+}
+
+/// The threads that lookups may have: a name service that hangs does not take all that a process may start.
 static SLOTS: Semaphore = Semaphore::const_new(256);
 
 /// Two questions, each on a thread of its own.
@@ -49,9 +57,9 @@ async fn in_slots<T: Send + 'static>(
     // Both or none: the semaphore, which is never closed, gives them in turn.
     let mut slots = slots.acquire_many(2).await.ok();
     let second = slots.as_mut().and_then(|slots| slots.split(1));
-    let v6 = spawn_blocking(move || (one(), drop(slots)).0);
-    let v4 = spawn_blocking(move || (other(), drop(second)).0);
-    let lost = |error| DialError::Local(io::Error::from(error).to_string());
+    let v6 = blocking(move || (one(), drop(slots)).0);
+    let v4 = blocking(move || (other(), drop(second)).0);
+    let lost = |error| DialError::Local(format!("no thread for a name lookup: {error}"));
     Lookups { v6: async move { v6.await.map_err(lost)? }, v4: async move { v4.await.map_err(lost)? } }
 }
 
@@ -70,7 +78,16 @@ fn of_family(host: &str, family: AddrFamily) -> Found {
             addresses.push(ip);
         }
     }
-    Ok(addresses)
+    // Asked here, where it holds up nobody: a name may have hundreds.
+    Ok(addresses.into_iter().map(|ip| Known { ip, usable: has_way(ip) }).collect())
+}
+
+/// What connecting a UDP socket asks the kernel, without a packet.
+fn has_way(ip: IpAddr) -> bool {
+    const DISCARD: u16 = 9;
+
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((ip, DISCARD))).is_ok()
 }
 
 /// Whether the name service says that there is no address of this family.
@@ -93,7 +110,6 @@ fn sorted(error: &LookupError) -> DialError {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::net::Ipv4Addr;
     use std::pin::{Pin, pin};
     use std::sync::mpsc;
     use std::task::Poll;
@@ -124,8 +140,8 @@ mod tests {
     #[tokio::test]
     async fn a_name_has_addresses_of_the_families_that_were_asked_for() {
         let Lookups { v6, v4 } = addresses("localhost").await;
-        assert_eq!(v4.await.unwrap(), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
-        assert!(v6.await.unwrap().iter().all(IpAddr::is_ipv6));
+        assert_eq!(v4.await.unwrap(), [Known { ip: Ipv4Addr::LOCALHOST.into(), usable: true }]);
+        assert!(v6.await.unwrap().iter().all(|known| known.ip.is_ipv6()));
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::eyeballs::Eyeballs;
 use super::tries::{Tries, Which};
-use super::{DialError, Slot, Stage, names, tcp};
+use super::{DialError, Stage, names, tcp};
 use crate::plan::Candidate;
 use crate::route::Host;
 use crate::stream::Stream;
@@ -30,8 +32,6 @@ pub(super) struct Up {
     pub(super) stream: Stream,
     /// The address at its other end.
     pub(super) address: SocketAddr,
-    /// Its place among the route's relays, if the route bounds them.
-    pub(super) slot: Option<Arc<Slot>>,
 }
 
 /// The sockets of this machine.
@@ -42,20 +42,12 @@ impl Network for Sockets {
     fn dial(&self, candidate: &Candidate, tries: Arc<Tries>) -> Dialing {
         let candidate = candidate.clone();
         Box::pin(async move {
-            let slot = match candidate.slot() {
-                Ok(slot) => slot,
-                Err(error) => {
-                    tries.fail(tries.begin(Stage::Limit, None), error);
-                    return None;
-                }
-            };
             let upstream = candidate.upstream();
-            let up = match &upstream.host {
+            match &upstream.host {
                 Host::Ip(ip) => dial_address(&candidate, SocketAddr::new(*ip, upstream.port), &tries).await,
                 // In a box: most upstreams are addresses, and do not make room for it.
                 Host::Name(name) => Box::pin(dial_name(&candidate, name, &tries)).await,
-            };
-            up.map(|up| Up { slot, ..up })
+            }
         })
     }
 }
@@ -71,10 +63,10 @@ async fn dial_address(candidate: &Candidate, address: SocketAddr, tries: &Tries)
     }
 }
 
-/// The addresses of a name race for TCP; TLS is spoken to the first that is up, and if that fails the others go on
-/// (RFC 8305, section 5).
+/// The addresses of a name race for TCP; TLS is spoken to the first that is up, and if that fails or is silent the
+/// others go on (RFC 8305, section 5).
 async fn dial_name(candidate: &Candidate, name: &str, tries: &Tries) -> Option<Up> {
-    let lookup = tries.begin(Stage::Dns, None);
+    let lookup = tries.begin(Stage::Limit, None);
     let (port, last_good) = (candidate.upstream().port, candidate.health.last_good());
     let route = Arc::clone(&candidate.route);
     let connect = move |address| {
@@ -82,13 +74,29 @@ async fn dial_name(candidate: &Candidate, name: &str, tries: &Tries) -> Option<U
         Box::pin(async move { tcp::connect(address, route.settings()).await }) as _
     };
     let lookups = names::addresses(name).await;
-    let mut eyeballs = Eyeballs::new(lookups, port, connect, tcp::has_way).beginning_with(last_good);
+    tries.reach(lookup, Stage::Dns);
+    let mut eyeballs = Eyeballs::new(lookups, port, connect).beginning_with(last_good);
     while let Some((tcp, address, this)) = eyeballs.next(lookup, tries).await {
-        if let Some(up) = secure(candidate, tcp, address, tries, this).await {
-            return Some(up);
+        let mut securing = pin!(secure(candidate, tcp, address, tries, this));
+        let up = match timeout(silence(candidate), &mut securing).await {
+            Ok(up) => up,
+            Err(_elapsed) if tries.has_answered() || !eyeballs.has_more() => securing.await,
+            Err(_elapsed) => {
+                tries.fail(this, DialError::TimedOut);
+                None
+            }
+        };
+        if up.is_some() {
+            return up;
         }
     }
     None
+}
+
+/// How long an address may be silent under TLS when its name has others: half of the time after which the whole name is
+/// overtaken, so that one bad address does not take it from the good ones.
+fn silence(candidate: &Candidate) -> Duration {
+    candidate.patience() / 2
 }
 
 /// Who the client is and the TLS handshake, if the route wants them.
@@ -105,7 +113,7 @@ async fn secure(
         tries.fail(this, error);
         return None;
     }
-    let Some(policy) = &candidate.route.tls else { return Some(Up { stream: Stream::Tcp(tcp), address, slot: None }) };
+    let Some(policy) = &candidate.route.tls else { return Some(Up { stream: Stream::Tcp(tcp), address }) };
     tries.reach(this, Stage::Tls);
     // Every policy of a table is opened before the table is in force.
     let done = match &candidate.trust {
@@ -114,7 +122,7 @@ async fn secure(
         None => Err(DialError::Tls("its files were never opened".to_owned())),
     };
     match done {
-        Ok(tls) => Some(Up { stream: Stream::Tls(Box::new(tls)), address, slot: None }),
+        Ok(tls) => Some(Up { stream: Stream::Tls(Box::new(tls)), address }),
         Err(error) => {
             tries.fail(this, error);
             None

@@ -27,7 +27,12 @@ const USER_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) fn socket(to: SocketAddr, settings: &Settings) -> Result<TcpSocket, DialError> {
     let socket = open(to, settings.keepalive).map_err(|error| DialError::from_connect(&error))?;
     if let Some(source) = &settings.source {
-        come_from(source, &socket, to.ip()).map_err(|why| DialError::Local(format!("source {source} {why}")))?;
+        if let Source::Ip(ip) = source
+            && ip.is_ipv4() != to.is_ipv4()
+        {
+            return Err(DialError::Unreachable("no way to this address: the route's source is of the other family"));
+        }
+        come_from(source, &socket).map_err(|why| DialError::Local(format!("source {source} {why}")))?;
     }
     Ok(socket)
 }
@@ -59,11 +64,8 @@ fn asking_after(silence: Duration) -> TcpKeepalive {
 }
 
 /// Says where the connection comes from; an error goes on behind the source's name.
-fn come_from(source: &Source, socket: &TcpSocket, to: IpAddr) -> Result<(), String> {
+fn come_from(source: &Source, socket: &TcpSocket) -> Result<(), String> {
     match source {
-        Source::Ip(ip) if ip.is_ipv4() != to.is_ipv4() => {
-            Err(format!("cannot reach {to}: they are addresses of two families"))
-        }
         Source::Ip(ip) => bind(socket, *ip).map_err(|error| match error.kind() {
             io::ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
             _ => format!("cannot be dialed from: {error}"),
@@ -136,9 +138,8 @@ mod tests {
             said(Source::Interface("no-such-one".into()), V4),
             "this machine cannot connect: source no-such-one is not an interface of this machine"
         );
-        assert_eq!(
-            said(Source::Ip(V4.ip()), V6),
-            "this machine cannot connect: source 127.0.0.1 cannot reach ::1: they are addresses of two families"
-        );
+        let other_family = from(Source::Ip(V4.ip()), V6).unwrap_err();
+        assert_eq!(other_family.to_string(), "no way to this address: the route's source is of the other family");
+        assert!(other_family.ejects(), "it never has a chance, and must not speak for those that have");
     }
 }

@@ -1,6 +1,6 @@
 //! Candidates race: the next one starts when the one before has failed, or has given no answer for a while.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::mem::take;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::network::{Dialing, Up};
 use super::tries::Tries;
 use super::unseen::run_on;
-use super::{Attempt, DialError, Upstreams};
+use super::{Attempt, DialError, Slot, Stage, Upstreams};
 use crate::deadline::Deadline;
 use crate::plan::Candidate;
 use crate::route::{Route, Row};
@@ -45,6 +45,8 @@ struct Runner {
     /// When its own time is over.
     until: Instant,
     running: Running,
+    /// Its place among the route's relays, if the route bounds them: the request's, and no part of what runs on unseen.
+    slot: Option<Arc<Slot>>,
 }
 
 enum Running {
@@ -57,6 +59,8 @@ pub(super) struct Won {
     pub(super) up: Up,
     /// The route that led there.
     pub(super) route: Arc<Row<Route>>,
+    /// Its place among the route's relays, if the route bounds them.
+    pub(super) slot: Option<Arc<Slot>>,
 }
 
 impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
@@ -151,10 +155,16 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
         let began = Instant::now();
         candidate.health.begun();
         let tries = Arc::new(Tries::of(&candidate));
-        let dialing = self.upstreams.network().dial(&candidate, Arc::clone(&tries));
+        let (dialing, slot) = match candidate.slot() {
+            Ok(slot) => (self.upstreams.network().dial(&candidate, Arc::clone(&tries)), slot),
+            Err(full) => {
+                tries.fail(tries.begin(Stage::Limit, None), full);
+                (Box::pin(ready(None)) as Dialing, None)
+            }
+        };
         let until = Deadline::after(candidate.connect_timeout).instant();
         self.next = candidate.race_after.map(|time| Deadline::after(time).instant());
-        self.runners.push(Runner { candidate, tries, began, until, running: Running::Pending(dialing) });
+        self.runners.push(Runner { candidate, tries, began, until, running: Running::Pending(dialing), slot });
     }
 
     /// When something is to be done though nothing happens.
@@ -173,7 +183,7 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
             } else if index == winner {
                 runner.tries.failed(&mut self.failed);
                 let Running::Up(up) = runner.running else { return None };
-                won = Some(Won { up, route: runner.candidate.route });
+                won = Some(Won { up, route: runner.candidate.route, slot: runner.slot });
             } else {
                 // One that is up is closed.
                 runner.run_on();
@@ -230,15 +240,14 @@ impl Runner {
             // It is the deadline that takes its place from it.
             self.tries.give_up(&DialError::TimedOut);
         } else {
-            let error = DialError::Overtaken(self.began.elapsed());
-            self.tries.give_up(&error);
-            self.candidate.health.failed(&self.candidate, &error, self.began);
+            self.tries.give_up(&DialError::Overtaken(self.began.elapsed()));
+            self.candidate.health.failed(&self.candidate, &self.tries.verdict(), self.began);
         }
         self.tries.failed(failed);
     }
 
     fn run_on(self) {
-        let Self { candidate, tries, began, until, running } = self;
+        let Self { candidate, tries, began, until, running, slot: _ } = self;
         if let Running::Pending(dialing) = running {
             run_on(candidate, tries, dialing, began, until);
         }

@@ -1,6 +1,6 @@
 //! TCP to one address, with the options of a connection that lives long.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -25,12 +25,6 @@ pub(super) async fn connect(address: SocketAddr, settings: &Settings) -> Result<
 /// Says what the upstream is to hear before anything else.
 pub(super) async fn introduce(stream: &mut TcpStream, preface: &[u8]) -> Result<(), DialError> {
     stream.write_all(preface).await.map_err(|error| DialError::from_connect(&error))
-}
-
-/// Whether this machine has a way to an address: what connecting a UDP socket asks the kernel, without a packet.
-pub(super) fn has_way(address: SocketAddr) -> bool {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
 }
 
 /// Whether the kernel took the very port that is dialed for our own end. To a port of this machine where nobody listens

@@ -35,6 +35,8 @@ pub(crate) enum Ending {
     Refused,
     /// For a reason that ejects nobody.
     Local,
+    /// In no way that was foreseen.
+    Panics,
 }
 
 impl Act {
@@ -111,10 +113,11 @@ impl Network for Scripted {
             sleep_until(at(after)).await;
             match ending {
                 Ending::Up => {
-                    return Some(Up { stream: Stream::Unix(UnixStream::pair().unwrap().0), address, slot: None });
+                    return Some(Up { stream: Stream::Unix(UnixStream::pair().unwrap().0), address });
                 }
                 Ending::Refused => tries.fail(this, DialError::Refused),
                 Ending::Local => tries.fail(this, DialError::Local("no descriptors".to_owned())),
+                Ending::Panics => panic!("on purpose"),
             }
             None
         })

@@ -94,10 +94,14 @@ impl Tries {
         self.seen().answered
     }
 
-    /// Every try that is still under way has failed by this error.
+    /// Every try that is still under way has failed by this error; one that waits for room, by the lack of it.
     pub(super) fn give_up(&self, error: &DialError) {
         for one in self.seen().tries.iter_mut().filter(|one| one.end.is_none()) {
-            self.end(one, error.clone());
+            let error = match one.stage {
+                Stage::Limit => DialError::Local("too many names are being looked up already".to_owned()),
+                Stage::Dns | Stage::Tcp | Stage::Tls => error.clone(),
+            };
+            self.end(one, error);
         }
     }
 
@@ -201,6 +205,16 @@ mod tests {
         assert!(tries.has_answered());
         tries.fail(one, DialError::Terminated);
         assert!(!tries.has_answered(), "the next address has not said anything");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_until_the_time_is_over_has_not_failed() {
+        let tries = tries();
+        tries.begin(Stage::Limit, None);
+        tries.give_up(&DialError::TimedOut);
+        let why = "127.0.0.1:1, limit: this machine cannot connect: too many names are being looked up already";
+        assert_eq!(told(&tries), [why]);
+        assert!(!tries.verdict().ejects());
     }
 
     #[tokio::test(start_paused = true)]

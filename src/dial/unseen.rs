@@ -29,7 +29,10 @@ pub(super) fn run_on(candidate: Candidate, tries: Arc<Tries>, dialing: Dialing, 
                 // It is closed at once.
                 Ok(Some(up)) => health.up(began.elapsed(), up.address, false),
                 Ok(None) => failed(&candidate, &tries.verdict(), began),
-                Err(_elapsed) => failed(&candidate, &DialError::TimedOut, began),
+                Err(_elapsed) => {
+                    tries.give_up(&DialError::TimedOut);
+                    failed(&candidate, &tries.verdict(), began);
+                }
             },
         }
     });

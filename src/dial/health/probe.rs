@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::state::{Due, Health};
@@ -73,7 +74,9 @@ async fn probes(health: &Arc<Health>, change: u64, mut until: Instant) {
         let Ok(_turn) = health.shared.probes.acquire().await else { return };
         let Due::Probe(wanted) = health.due(change) else { return };
         let began = Instant::now();
-        match probe(&wanted.candidate(health)).await {
+        // A task of its own: were it to panic, the upstream would be probed for ever otherwise.
+        let probing = AbortOnDropHandle::new(tokio::spawn(probe(wanted.candidate(health))));
+        match probing.await.unwrap_or_else(|panic| Err(DialError::Local(panic.to_string()))) {
             Ok(address) => return health.up(began.elapsed(), address, true),
             Err(error) => {
                 debug!(upstream = %health.upstream(), %error, "probe failed");
@@ -87,15 +90,17 @@ async fn probes(health: &Arc<Health>, change: u64, mut until: Instant) {
 }
 
 /// The whole attempt, within the time that a request would give it before another one overtakes it.
-async fn probe(candidate: &Candidate) -> Result<std::net::SocketAddr, DialError> {
+async fn probe(candidate: Candidate) -> Result<std::net::SocketAddr, DialError> {
     let health = &candidate.health;
     health.begun();
-    let tries = Arc::new(Tries::of(candidate));
-    let time = candidate.connect_timeout.min(candidate.race_after.unwrap_or(Duration::MAX));
-    match timeout(time, health.shared.network.dial(candidate, Arc::clone(&tries))).await {
+    let tries = Arc::new(Tries::of(&candidate));
+    match timeout(candidate.patience(), health.shared.network.dial(&candidate, Arc::clone(&tries))).await {
         // It is closed at once.
         Ok(Some(up)) => Ok(up.address),
         Ok(None) => Err(tries.verdict()),
-        Err(_elapsed) => Err(DialError::TimedOut),
+        Err(_elapsed) => {
+            tries.give_up(&DialError::TimedOut);
+            Err(tries.verdict())
+        }
     }
 }

@@ -107,6 +107,16 @@ async fn a_route_that_is_full_says_nothing_of_its_upstream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_is_not_the_last() {
+    let (network, _upstreams, health) = ejected(Act { answer: None, end: Some((0, Ending::Panics)) });
+    sleep(SECOND).await;
+    assert!(matches!(health.standing(), Standing::Ejected { .. }), "{:?}", health.standing());
+    network.set(1, Act::up(3));
+    sleep(SECOND + Duration::from_millis(10)).await;
+    assert_eq!((health.standing(), network.count(1)), (Standing::Healthy, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_of_one_time_make_one_ejection() {
     let (_network, upstreams, health) = ejected(Act::HANG);
     let before = health.standing();

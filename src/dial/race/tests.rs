@@ -5,9 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::dial::Health;
 use crate::dial::testing::{Act, Ending, Scripted, candidate, upstream};
+use crate::dial::{Health, Turn};
 use crate::drain::Drain;
+use crate::route::{Settings, testing};
 
 /// What a race came to: who won, who was started when, and who is ejected.
 #[derive(Debug, PartialEq)]
@@ -47,6 +48,7 @@ impl Running {
                 Ending::Up => None,
                 Ending::Refused => Some("connection refused"),
                 Ending::Local => Some("local"),
+                Ending::Panics => Some("panics"),
             },
             _ => (self.began + rules.connect_timeout <= now).then_some("timed out"),
         }
@@ -309,4 +311,22 @@ async fn who_was_overtaken_and_is_up_late_is_not_let_back_by_that() {
     sleep(1000).await;
     assert!(!health.is_ejected(), "a probe let it back");
     assert_eq!(network.count(1), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_on_unseen_holds_no_place_among_the_relays() {
+    let settings = Some(Box::new(Settings { max_relays: Some(1), ..Settings::DEFAULT }));
+    let route = testing::row(Route { settings, ..testing::route("^db@", 1) });
+    let (upstreams, slots) = (Scripted::new(&[Act::HANG]).upstreams(Drain::new()), Arc::default());
+    let turn = Turn::at(&route, &slots);
+    let candidates = [Candidate { route, turn, ..candidate(&upstreams, 1) }];
+    let deadline = Deadline::after(Duration::from_millis(100));
+    let mut race = Race::new(candidates.into_iter(), &upstreams, deadline);
+    assert!(poll_fn(|cx| Poll::Ready(pin!(race.run()).poll(cx).is_pending())).await);
+    assert_eq!(slots.open("^db@"), 1, "a request that dials has its place");
+    assert!(race.run().await.is_none());
+    sleep(1).await;
+    assert_eq!(slots.open("^db@"), 0, "it has ended, though its attempt goes on");
+    sleep(3000).await;
+    assert!(state(&upstreams, 1).unwrap().is_ejected());
 }

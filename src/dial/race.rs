@@ -5,6 +5,7 @@ use std::mem::take;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -141,7 +142,9 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
 
     fn next_start(&self) -> Option<Instant> {
         let waits = self.exhausted || self.runners.iter().any(|runner| runner.is_up() || runner.tries.has_answered());
-        self.next.filter(|_| !waits)
+        let next = self.next.filter(|_| !waits)?;
+        let is_given_up = self.runners.last().is_some_and(Runner::is_given_up_by_others);
+        Some(if is_given_up { Instant::now() } else { next })
     }
 
     /// Starts the next candidate, if there is one. The plan is asked before the clock: whether anything matches does not
@@ -170,7 +173,8 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
     /// When something is to be done though nothing happens.
     fn due(&self) -> Instant {
         let pending = self.runners.iter().filter(|runner| !runner.is_up()).map(|runner| runner.until);
-        pending.chain(self.next_start()).fold(self.deadline.instant(), Instant::min)
+        let glance = self.runners.last().filter(|_| self.next_start().is_some()).map(Runner::next_glance);
+        pending.chain(self.next_start()).chain(glance).fold(self.deadline.instant(), Instant::min)
     }
 
     /// One has won. Who stands before it without an answer is overtaken; the others are just not needed.
@@ -232,6 +236,20 @@ impl Runner {
 
     fn is_up(&self) -> bool {
         matches!(self.running, Running::Up(_))
+    }
+
+    /// Whether its upstream was ejected since it was started: another request has waited for long enough.
+    fn is_given_up_by_others(&self) -> bool {
+        !self.candidate.is_ejected && self.candidate.health.is_ejected()
+    }
+
+    /// When to look whether it is given up by others. Whoever comes while the first request waits for a dead upstream
+    /// would else wait for as long as the first; few attempts take so long that they are looked after at all.
+    fn next_glance(&self) -> Instant {
+        const GLANCE: Duration = Duration::from_millis(100);
+
+        let glances = self.began.elapsed().as_millis() / GLANCE.as_millis() + 1;
+        self.began + GLANCE * u32::try_from(glances).unwrap_or(u32::MAX)
     }
 
     /// Another one behind it has won.

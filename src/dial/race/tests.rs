@@ -237,6 +237,25 @@ async fn never_is_strictly_serial() {
     assert_eq!(course.failed, [(1, "timed out")]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_another_waits_for_a_dead_primary_does_not_wait_as_long() {
+    let network = Scripted::new(&[Act::HANG, Act::up(2)]);
+    let upstreams = network.upstreams(Drain::new());
+    let candidates = || [1, 2].map(|port| candidate(&upstreams, port)).into_iter();
+    let race = async || {
+        let mut race = Race::new(candidates(), &upstreams, Deadline::after(Duration::from_secs(5)));
+        assert!(race.run().await.is_some());
+        Instant::now()
+    };
+    let began = Instant::now();
+    let (first, second) = tokio::join!(race(), async {
+        sleep(1250).await;
+        race().await
+    });
+    assert_eq!((first - began).as_millis(), 1502);
+    assert_eq!((second - began).as_millis(), 1250 + 300 + 2);
+}
+
 /// A race of a primary that hangs and a backup, with a deadline in milliseconds, in which time goes on afterwards.
 async fn race_with_background(acts: &[Act], deadline: u64) -> (Scripted, Arc<Upstreams>, bool) {
     let network = Scripted::new(acts);

@@ -142,11 +142,13 @@ fn facts(options: &Options, peers: &[&Peer]) -> String {
     let words = Words(vec![("portolan", env!("CARGO_BIN_EXE_portolan").to_owned())]);
     let mut versions: Vec<_> = peers.iter().filter_map(|peer| version(peer, &words)).collect();
     versions.dedup();
+    let user = options.user.as_ref().map(|user| format!(", the proxies as {user}")).unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "Linux {}, {cores} cores ({}); {}; {} rounds; median (least to most). {}.\n",
+        "Linux {}, {cores} cores ({}), load average {} before{user}; rounds: {}; median (least to most). {}.\n",
         kernel.trim(),
         model.trim_start_matches([' ', '\t', ':']),
-        options.user.as_ref().map_or("as who runs it".to_owned(), |user| format!("the proxies as {user}")),
+        load.split(' ').next().unwrap_or_default(),
         options.rounds(),
         versions.join(", "),
     )

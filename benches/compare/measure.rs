@@ -32,7 +32,7 @@ pub(crate) enum Better {
 pub(crate) struct Extent {
     /// Of one load.
     pub(crate) seconds: f64,
-    /// Relays that are held.
+    /// Relays that are held, by who can.
     pub(crate) relays: usize,
     /// Seconds of requests around a reload.
     pub(crate) steady: f64,
@@ -52,7 +52,7 @@ pub(crate) struct Measure {
     pub(crate) usual: bool,
     /// Measured at each door of a peer, not only at its first.
     pub(crate) doors: bool,
-    /// Too much for who has a process for each relay.
+    /// Holds relays by the thousand.
     pub(crate) many: bool,
     pub(crate) metrics: &'static [Metric],
     /// The values of the metrics, in their order.
@@ -81,7 +81,7 @@ pub(crate) const MEASURES: &[Measure] = &[
 impl Measure {
     /// The doors at which this peer is measured so.
     pub(crate) fn entries(&self, peer: &Peer) -> &'static [Entry] {
-        if !peer.settings.contains(&self.setting) || (self.many && !peer.many) {
+        if !peer.settings.contains(&self.setting) || (self.many && peer.most_relays == 0) {
             return &[];
         }
         if self.doors { peer.entries } else { &peer.entries[..1] }

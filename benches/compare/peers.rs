@@ -77,8 +77,8 @@ pub(crate) struct Peer {
     /// The command of each of its processes.
     processes: &'static [&'static [&'static str]],
     pub(crate) reload: Option<Reload>,
-    /// Whether it can hold relays by the thousand.
-    pub(crate) many: bool,
+    /// So many idle relays it is asked to hold at most.
+    pub(crate) most_relays: usize,
 }
 
 const BOTH: &[Entry] = &[Entry::Unix, Entry::Tcp];
@@ -98,7 +98,7 @@ const PLAIN: Peer = Peer {
     files: &[],
     processes: &[],
     reload: None,
-    many: true,
+    most_relays: usize::MAX,
 };
 
 /// All of them; direct, which has no proxy, comes first.
@@ -133,6 +133,8 @@ pub(crate) const PEERS: &[Peer] = &[
         name: "Go io.Copy",
         program: Some("go-proxy"),
         processes: &[&["go-proxy", "{unix}", "{tcp}", "{upstream}"]],
+        // A relay has six descriptors: two pipes, while it waits for bytes.
+        most_relays: 2_500,
         ..PLAIN
     },
     Peer {
@@ -173,8 +175,8 @@ pub(crate) const PEERS: &[Peer] = &[
         files: &[("sozu.toml", include_str!("peers/sozu.toml"))],
         processes: &[&["sozu", "-c", "{folder}/sozu.toml", "start"]],
         reload: Some(Reload::Command(&["sozu", "-c", "{folder}/sozu.toml", "reload", "-f", "{folder}/sozu.toml"])),
-        // A relay has six descriptors: 9,000 are more than the limit of its workers.
-        many: false,
+        // A relay has six descriptors.
+        most_relays: 2_500,
         ..PLAIN
     },
     Peer {
@@ -203,7 +205,8 @@ pub(crate) const PEERS: &[Peer] = &[
                 "TCP:{upstream},nodelay",
             ],
         ],
-        many: false,
+        // A relay has a process.
+        most_relays: 0,
         ..PLAIN
     },
     Peer {

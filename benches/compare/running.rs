@@ -89,6 +89,11 @@ impl Running {
         Ok(running)
     }
 
+    /// So many it can hold.
+    pub(crate) fn most_relays(&self) -> usize {
+        self.peer.most_relays
+    }
+
     /// Loads the door from a process of its own.
     pub(crate) fn load(&self, load: &Load) -> Result<Outcome, Failure> {
         outcome(&mut self.start_load(load)?)

@@ -29,12 +29,13 @@ pub(super) const TLS: Measure =
     Measure { key: "tlsidle", title: "An idle relay, TLS upstream", setting: Setting::Tls, ..PLAIN };
 
 fn idle(running: &mut Running, extent: &Extent) -> Result<Vec<f64>, Failure> {
-    let mut load = running.start_load(&Load::Hold { first: FIRST, more: extent.relays })?;
+    let relays = extent.relays.min(running.most_relays());
+    let mut load = running.start_load(&Load::Hold { first: FIRST, more: relays })?;
     outcome(&mut load)?;
     let before = running.used()?;
     load.nudge()?;
     outcome(&mut load)?;
     let after = running.used()?;
-    let each = |grown: f64| grown / extent.relays as f64;
+    let each = |grown: f64| grown / relays as f64;
     Ok(vec![each(after.rss - before.rss), each(after.pss - before.pss), each(after.descriptors - before.descriptors)])
 }

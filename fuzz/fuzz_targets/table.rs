@@ -57,7 +57,7 @@ fn route(pattern: &str, weight: i8) -> Option<Route> {
         weight: weight.into(),
         upstreams: Box::default(),
         tls: None,
-        connect_timeout: None,
+        settings: None,
         is_final: false,
         name: None,
         description: None,

@@ -198,7 +198,7 @@ fn poll_flush(to: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>
 
 /// Comes back when everybody else has had a turn.
 fn poll_later<T>(cx: &mut Context<'_>) -> Poll<T> {
-    // A waker would call another thread for help, which finds nothing to do.
+    // Behind the sockets too: a waker alone would put it before what has come for others meanwhile.
     let _first_poll: Poll<()> = pin!(yield_now()).poll(cx);
     Poll::Pending
 }

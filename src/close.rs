@@ -193,7 +193,7 @@ pub struct Facts {
     /// The address that was dialed.
     pub address: SocketAddr,
     /// How many attempts it took, the last one included.
-    pub attempts: usize,
+    pub attempts: u32,
     /// Its place among the route's relays, if the route bounds them.
     pub slot: Option<Arc<Slot>>,
 }

@@ -63,7 +63,8 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Answered, Refus
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
     let Dialed { stream: upstream, route, address, failed, slot } = dialed; // no failover after this line
-    let facts = Facts { client: client.peer(), node: request.node, route, address, attempts: failed.len() + 1, slot };
+    let attempts = u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let facts = Facts { client: client.peer(), node: request.node, route, address, attempts, slot };
     if request.handoff {
         client.hand_off(upstream, &facts, deadline).await?;
         return Ok(Answered::HandedOff(facts));

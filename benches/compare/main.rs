@@ -43,7 +43,6 @@ use serde_json::json;
 use crate::measure::Measure;
 use crate::options::Options;
 use crate::peers::{Peer, Words};
-use crate::process::Core;
 use crate::report::{Results, Row};
 
 /// Why there is no result.
@@ -54,12 +53,12 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [process::GUARD] => process::guard(),
-        ["upstream", kind, folder] => {
-            process::pin(Core::First)?;
+        ["upstream", core, kind, folder] => {
+            process::pin(serde_json::from_str(core)?)?;
             upstream::run(serde_json::from_str(kind)?, Path::new(folder));
         }
-        ["load", door, load] => {
-            process::pin(Core::Last)?;
+        ["load", core, door, load] => {
+            process::pin(serde_json::from_str(core)?)?;
             load::run(&serde_json::from_str(door)?, &serde_json::from_str(load)?)?;
         }
         ["proxy", ref proxy @ ..] => proxy::run(proxy),

@@ -7,6 +7,7 @@ mod traffic;
 
 use crate::Failure;
 use crate::peers::{Entry, Peer, Setting};
+use crate::process::Core;
 use crate::running::Running;
 
 /// A number of a measure.
@@ -52,6 +53,8 @@ pub(crate) struct Measure {
     pub(crate) usual: bool,
     /// Measured at each door of a peer, not only at its first.
     pub(crate) doors: bool,
+    /// Measured twice in a round, with the ends on each other's core the second time; what counts is the mean.
+    pub(crate) both_ways: bool,
     /// Holds relays by the thousand.
     pub(crate) many: bool,
     pub(crate) metrics: &'static [Metric],
@@ -87,7 +90,7 @@ impl Measure {
         if self.doors { peer.entries } else { &peer.entries[..1] }
     }
 
-    /// Starts the peer and measures it once.
+    /// Starts the peer and measures it.
     pub(crate) fn run(
         &self,
         peer: &'static Peer,
@@ -95,7 +98,16 @@ impl Measure {
         user: Option<&str>,
         extent: &Extent,
     ) -> Result<Vec<f64>, Failure> {
-        let mut running = Running::start(peer, entry, self.setting, self.resume, user)?;
-        (self.run)(&mut running, extent)
+        let once = |core| {
+            let mut running = Running::start(peer, entry, self.setting, self.resume, core, user)?;
+            (self.run)(&mut running, extent)
+        };
+        let mut values = once(Core::First)?;
+        if self.both_ways {
+            for (value, other) in values.iter_mut().zip(once(Core::Last)?) {
+                *value = value.midpoint(other);
+            }
+        }
+        Ok(values)
     }
 }

@@ -58,8 +58,8 @@ impl Options {
     pub(crate) fn extent(&self) -> Extent {
         match (self.smoke, self.quick) {
             (true, _) => Extent { seconds: 0.03, relays: 100, steady: 0.6, requests: 3 },
-            (_, true) => Extent { seconds: 0.4, relays: 2_000, steady: 1.5, requests: 6 },
-            _ => Extent { seconds: 0.6, relays: 9_000, steady: 2.0, requests: 21 },
+            (_, true) => Extent { seconds: 0.3, relays: 2_000, steady: 1.5, requests: 6 },
+            _ => Extent { seconds: 0.4, relays: 9_000, steady: 2.0, requests: 21 },
         }
     }
 

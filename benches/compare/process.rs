@@ -11,6 +11,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
@@ -178,10 +179,20 @@ impl Used {
 }
 
 /// A core of its own for each end, where there are two.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Core {
     First,
     Last,
+}
+
+impl Core {
+    /// The one where the other end is.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::First => Self::Last,
+            Self::Last => Self::First,
+        }
+    }
 }
 
 /// Keeps this process on one core. Unless they are kept apart, the scheduler puts both ends of a direct connection on one

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::Failure;
 use crate::certs::Authority;
 use crate::peers::{Entry, Peer, Reload, Setting, Words};
-use crate::process::{Process, Used};
+use crate::process::{Core, Process, Used};
 use crate::task::{ASK, Door, Kind, Load, Outcome};
 
 /// A peer must listen after so long.
@@ -27,6 +27,8 @@ pub(crate) struct Running {
     peer: &'static Peer,
     setting: Setting,
     door: Door,
+    /// Where the upstreams are; the loads are on the other one.
+    core: Core,
     words: Words,
     proxies: Vec<Process>,
     upstreams: Vec<Process>,
@@ -34,12 +36,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts all of it; `resume` is whether a TLS upstream does, and `user` whose the proxies are, if not ours.
+    /// Starts all of it; `resume` is whether a TLS upstream does, `core` where the upstreams are, and `user` whose the
+    /// proxies are, if not ours.
     pub(crate) fn start(
         peer: &'static Peer,
         entry: Entry,
         setting: Setting,
         resume: bool,
+        core: Core,
         user: Option<&str>,
     ) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
@@ -49,7 +53,7 @@ impl Running {
             certificates(folder.path());
         }
         let mut upstreams = Vec::new();
-        let mut upstream = |kind| start_upstream(kind, folder.path(), &mut upstreams);
+        let mut upstream = |kind| start_upstream(kind, core, folder.path(), &mut upstreams);
         let address = match setting {
             Setting::Tls | Setting::Silent => upstream(Kind::Tls { resume })?,
             Setting::Plain | Setting::Failover | Setting::Reload => upstream(Kind::Plain { mark: ASK })?,
@@ -83,7 +87,7 @@ impl Running {
             (false, Entry::Unix, _) => Door::Unix(unix),
             (false, Entry::Tcp, _) => Door::Tcp(tcp),
         };
-        let mut running = Self { peer, setting, door, words, proxies: Vec::new(), upstreams, folder };
+        let mut running = Self { peer, setting, door, core, words, proxies: Vec::new(), upstreams, folder };
         running.write_files()?;
         running.start_proxies(user)?;
         Ok(running)
@@ -101,7 +105,8 @@ impl Running {
 
     /// The same, for a load that says more than its outcome.
     pub(crate) fn start_load(&self, load: &Load) -> Result<Process, Failure> {
-        Ok(Process::this(&["load", &serde_json::to_string(&self.door)?, &serde_json::to_string(load)?])?)
+        let core = serde_json::to_string(&self.core.other())?;
+        Ok(Process::this(&["load", &core, &serde_json::to_string(&self.door)?, &serde_json::to_string(load)?])?)
     }
 
     /// What the processes of the proxy have used and hold; nothing for direct.
@@ -111,7 +116,7 @@ impl Running {
 
     /// From now on the files name another upstream, whose answers bear this mark; the peer is not told yet.
     pub(crate) fn point_elsewhere(&mut self, mark: u8) -> Result<(), Failure> {
-        let address = start_upstream(Kind::Plain { mark }, self.folder.path(), &mut self.upstreams)?;
+        let address = start_upstream(Kind::Plain { mark }, self.core, self.folder.path(), &mut self.upstreams)?;
         for (word, value) in &mut self.words.0 {
             if *word == "upstream" {
                 *value = address.to_string();
@@ -184,9 +189,9 @@ pub(crate) fn outcome(load: &mut Process) -> Result<Outcome, Failure> {
     Ok(serde_json::from_str(&load.line()?)?)
 }
 
-fn start_upstream(kind: Kind, folder: &Path, upstreams: &mut Vec<Process>) -> Result<SocketAddr, Failure> {
-    let folder = folder.display().to_string();
-    let mut process = Process::this(&["upstream", &serde_json::to_string(&kind)?, &folder])?;
+fn start_upstream(kind: Kind, core: Core, folder: &Path, upstreams: &mut Vec<Process>) -> Result<SocketAddr, Failure> {
+    let [core, kind] = [serde_json::to_string(&core)?, serde_json::to_string(&kind)?];
+    let mut process = Process::this(&["upstream", &core, &kind, &folder.display().to_string()])?;
     let address = process.line()?.parse()?;
     upstreams.push(process);
     Ok(address)

@@ -39,7 +39,7 @@ pub(super) fn socket(to: SocketAddr, settings: &Settings) -> Result<TcpSocket, D
 
 /// How a peer that is silent is asked whether it is still there.
 pub(crate) fn keepalive() -> TcpKeepalive {
-    asking_after(KEEPALIVE)
+    asking_after(KEEPALIVE).with_retries(KEEPALIVE_RETRIES)
 }
 
 fn open(to: SocketAddr, keepalive: Option<Timeout>) -> io::Result<TcpSocket> {
@@ -50,7 +50,7 @@ fn open(to: SocketAddr, keepalive: Option<Timeout>) -> io::Result<TcpSocket> {
     if let Some(after) = asked_after {
         options.set_tcp_keepalive(&asking_after(after))?;
     }
-    // Linux gives up a silent peer by this, too, and not by the count of its questions: there is time for all of them.
+    // Linux gives up a silent peer by this, then, and not by the count of its questions: there is time for all of them.
     let asking = asked_after.map(|after| after + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES);
     options.set_tcp_user_timeout(asking.max(Some(USER_TIMEOUT)))?;
     Ok(socket)
@@ -59,8 +59,7 @@ fn open(to: SocketAddr, keepalive: Option<Timeout>) -> io::Result<TcpSocket> {
 /// The kernel counts whole seconds; a part of one counts as one.
 fn asking_after(silence: Duration) -> TcpKeepalive {
     let seconds = Duration::from_secs(silence.as_secs() + u64::from(silence.subsec_nanos() > 0));
-    let keepalive = TcpKeepalive::new().with_time(seconds).with_interval(KEEPALIVE_INTERVAL);
-    keepalive.with_retries(KEEPALIVE_RETRIES)
+    TcpKeepalive::new().with_time(seconds).with_interval(KEEPALIVE_INTERVAL)
 }
 
 /// Says where the connection comes from; an error goes on behind the source's name.

@@ -107,7 +107,7 @@ impl Relay {
                 ended => ended,
             });
             let [up, down] = [Side::Client, Side::Upstream].map(|side| registered.delivered(side).get());
-            Poll::Ready(Closed { relay: Arc::clone(&registered), up, down, open_for: registered.opened.elapsed(), end })
+            Poll::Ready(Closed { relay: Arc::clone(&registered), up, down, open_for: registered.age(), end })
         })
     }
 

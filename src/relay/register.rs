@@ -6,10 +6,11 @@
 use std::array;
 use std::collections::BTreeMap;
 use std::iter;
-use std::ops::{Bound, Deref};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use tokio::time::Instant;
@@ -27,14 +28,16 @@ const AT_ONCE: usize = 256;
 pub struct Register {
     shards: [Shard; SHARDS],
     last: AtomicU64,
+    /// What the relays' times count from.
+    began: Instant,
     /// Every relay is cut, those that enter from now on too.
     is_over: AtomicBool,
 }
 
-/// The relays whose numbers leave the same rest. Aligned, so that threads do not meet at a cache line either.
+/// The relays whose numbers leave the same rest, by number. Aligned, so that threads do not meet at a cache line either.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Shard(Mutex<BTreeMap<u64, Weak<Registered>>>);
+struct Shard(Mutex<Vec<(u64, Weak<Registered>)>>);
 
 /// What is known of a relay, and the order to end it. It is in the register until it is dropped: a guard of its own
 /// would be a part of the relay's task, whose size counts.
@@ -42,11 +45,12 @@ struct Shard(Mutex<BTreeMap<u64, Weak<Registered>>>);
 pub struct Registered {
     /// Its number; the first has 1.
     pub id: u64,
-    /// When it was opened.
-    pub opened: Instant,
+    /// When it was opened, in microseconds since the register began: an `Instant` would be twice as long.
+    opened: u64,
     up: Counter,
     down: Counter,
-    facts: Facts,
+    /// In a box of its own: two small pieces find room between the aligned ones of the tasks and sockets, one large does not.
+    facts: Box<Facts>,
     /// The code of a [`Cut`], or [`GOES_ON`].
     order: AtomicU8,
     /// The relay's task.
@@ -77,15 +81,15 @@ impl Register {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let registered = Arc::new(Registered {
             id,
-            opened: Instant::now(),
+            opened: micros(self.began.elapsed()),
             up: Counter::default(),
             down: Counter::default(),
-            facts,
+            facts: Box::new(facts),
             order: AtomicU8::new(GOES_ON),
             task: AtomicWaker::new(),
             register: Arc::clone(self),
         });
-        self.shard(id).lock().insert(id, Arc::downgrade(&registered));
+        self.shard(id).enter(id, Arc::downgrade(&registered));
         // After the insertion: `cut_all` says so first and locks then, so that this relay is seen there or sees it here.
         if self.is_over.load(Ordering::Relaxed) {
             registered.cut(Cut::Drained);
@@ -113,7 +117,7 @@ impl Register {
 
     /// Tells a relay to end; false if there is none with this number, or it has been told already.
     pub fn cut(&self, id: u64, cut: Cut) -> bool {
-        let relay = self.shard(id).lock().get(&id).and_then(Weak::upgrade);
+        let relay = self.shard(id).get(id);
         relay.is_some_and(|relay| relay.cut(cut))
     }
 
@@ -139,7 +143,8 @@ impl Register {
 
 impl Default for Register {
     fn default() -> Self {
-        Self { shards: array::from_fn(|_| Shard::default()), last: AtomicU64::new(0), is_over: AtomicBool::new(false) }
+        let (shards, began) = (array::from_fn(|_| Shard::default()), Instant::now());
+        Self { shards, last: AtomicU64::new(0), began, is_over: AtomicBool::new(false) }
     }
 }
 
@@ -159,11 +164,36 @@ impl Shard {
 
     fn some_after(&self, after: u64) -> Vec<Arc<Registered>> {
         let open = self.lock();
-        let behind = open.range((Bound::Excluded(after), Bound::Unbounded));
+        let behind = open.iter().skip(open.partition_point(|(id, _)| *id <= after));
         behind.filter_map(|(_, relay)| relay.upgrade()).take(AT_ONCE).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<Registered>>> {
+    fn enter(&self, id: u64, relay: Weak<Registered>) {
+        let mut open = self.lock();
+        if open.len() == open.capacity() {
+            // By a quarter and not to the double: there is an entry for each idle relay.
+            let more = open.len() / 4 + 8;
+            open.reserve_exact(more);
+        }
+        // Mostly behind all others: the numbers were given out a moment ago.
+        let place = open.partition_point(|(other, _)| *other < id);
+        open.insert(place, (id, relay));
+    }
+
+    fn leave(&self, id: u64) {
+        let mut open = self.lock();
+        if let Ok(place) = open.binary_search_by_key(&id, |(id, _)| *id) {
+            open.remove(place);
+        }
+    }
+
+    fn get(&self, id: u64) -> Option<Arc<Registered>> {
+        let open = self.lock();
+        let place = open.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        open.get(place)?.1.upgrade()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Weak<Registered>)>> {
         // Nothing that holds the lock can panic half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,6 +221,11 @@ impl Registered {
         self.task.register(cx.waker());
         // The order may have come before there was a task to wake.
         self.ordered().map_or(Poll::Pending, |cut| Poll::Ready(cut.into()))
+    }
+
+    /// For how long it has been open.
+    pub fn age(&self) -> Duration {
+        self.register.began.elapsed().saturating_sub(Duration::from_micros(self.opened))
     }
 
     /// Tells the relay to end; false if it has been told already.
@@ -240,8 +275,12 @@ impl Deref for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.register.shard(self.id).lock().remove(&self.id);
+        self.register.shard(self.id).leave(self.id);
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Relays in a register, for the tests of every room.

@@ -13,6 +13,7 @@ pub(super) const BLACKHOLE: Measure = Measure {
     resume: false,
     usual: true,
     doors: false,
+    both_ways: false,
     many: false,
     metrics: &[
         Metric { title: "first, ms", digits: 1, ratio: None },

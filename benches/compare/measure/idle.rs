@@ -16,6 +16,7 @@ pub(super) const PLAIN: Measure = Measure {
     resume: false,
     usual: true,
     doors: false,
+    both_ways: false,
     many: true,
     metrics: &[
         Metric { title: "KiB (RSS)", digits: 2, ratio: None },

@@ -21,6 +21,7 @@ pub(super) const RELOAD: Measure = Measure {
     resume: false,
     usual: true,
     doors: false,
+    both_ways: false,
     many: false,
     metrics: &[
         Metric { title: "failed", digits: 0, ratio: None },

@@ -29,6 +29,7 @@ const BASE: Measure = Measure {
     resume: false,
     usual: true,
     doors: true,
+    both_ways: true,
     many: false,
     metrics: BULK,
     run: |running, extent| bulk(running, extent, 1, false),

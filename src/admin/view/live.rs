@@ -204,7 +204,7 @@ impl RelayView {
             address: address.to_string(),
             up: relay.delivered(Side::Client).get(),
             down: relay.delivered(Side::Upstream).get(),
-            ms: millis(relay.opened.elapsed()),
+            ms: millis(relay.age()),
         }
     }
 }

@@ -19,6 +19,8 @@ pub mod node;
 pub mod route;
 // A snapshot of the table and a node name make candidates, lazily and in order.
 pub mod plan;
+// Where a node is, asked of a service, where no route says it.
+pub mod resolve;
 // Candidates are tried until one is up: name lookup, TCP, TLS handshake.
 pub mod dial;
 // The point in time by which all of that must be done.

@@ -44,6 +44,8 @@ pub mod config;
 pub mod load;
 // What was added and removed at run time: a layer over the files.
 pub mod edits;
+// A table that a fleet shares: what its keys mean, and what puts others in their place.
+pub mod shared;
 // Where that is kept: a log of checksummed lines, on disk before anybody is told.
 pub mod journal;
 // A file that one process holds at a time.

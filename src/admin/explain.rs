@@ -89,6 +89,7 @@ impl Place<'_> {
         if self.has_equals {
             why += match self.route.origin {
                 Origin::File { .. } => ", in the order of the files",
+                Origin::Shared(_) => ", behind the files' because it is of a shared table",
                 Origin::Edit { .. } => ", behind the files' because it was added at run time",
             };
         }

@@ -130,6 +130,13 @@ pub enum OriginView {
         /// The line of its pattern, counted from 1.
         line: u32,
     },
+    /// A table that a fleet shares.
+    Shared {
+        /// The table, as the configuration names it: `etcd:NAME`.
+        table: String,
+        /// Its key, if it was written by hand; null for a route that was pushed.
+        key: Option<String>,
+    },
     /// An edit at run time.
     Edit {
         /// When it was made (RFC 3339, UTC).
@@ -335,6 +342,10 @@ impl RouteView {
     pub fn of(route: &Route) -> Self {
         let origin = match &route.origin {
             Origin::File { file, line } => OriginView::File { file: file.to_string_lossy().into_owned(), line: *line },
+            Origin::Shared(shared) => {
+                let (table, key) = (shared.table.to_string(), shared.key.as_deref().map(str::to_owned));
+                OriginView::Shared { table, key }
+            }
             Origin::Edit { at } => OriginView::Edit { edit: humantime::format_rfc3339_seconds(*at).to_string() },
         };
         Self { spec: RouteSpec::of(route), origin }

@@ -145,7 +145,7 @@ impl Running {
     fn edits(&self) -> Layer {
         let removed = self.removed.iter().map(|route| Record::Remove(Edit::new(route.spec.clone(), UNIX_EPOCH)));
         let added = self.routes.iter().filter_map(|route| match &route.origin {
-            OriginView::File { .. } => None,
+            OriginView::File { .. } | OriginView::Shared { .. } => None,
             OriginView::Edit { edit } => {
                 let at = humantime::parse_rfc3339(edit).unwrap_or(UNIX_EPOCH);
                 Some(Record::Add(Edit::new(route.spec.clone(), at)))

@@ -72,6 +72,8 @@ fn cells(route: &RouteView) -> [String; 6] {
 pub(super) fn origin(route: &RouteView) -> String {
     match &route.origin {
         OriginView::File { file, line } => format!("{file}:{line}"),
+        OriginView::Shared { table, key: Some(key) } => format!("{table}, key {key}"),
+        OriginView::Shared { table, key: None } => table.clone(),
         OriginView::Edit { edit } => format!("edit of {edit}"),
     }
 }

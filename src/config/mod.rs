@@ -37,6 +37,8 @@ mod tls;
 mod load;
 /// One route that no file has.
 mod spec;
+/// One route that a fleet shares.
+mod shared;
 /// What is probably not meant.
 mod lints;
 /// Users and groups by name.
@@ -61,6 +63,7 @@ pub use settings::{
     AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
     SocketAccess, SocketConfig,
 };
+pub use shared::{SharedRules, read_shared, read_shared_json};
 pub use socket::Scope;
 pub use source::Position;
 pub use spec::{read_edit, read_spec};

@@ -1,6 +1,7 @@
 //! A route that stands in no file: an edit at run time, in JSON. It is written as TOML and read like a routes file, so
 //! that keys, ranges, texts and carets are the same.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -34,17 +35,22 @@ pub fn read_spec(
     let route = walk(&source, &KEYS, problems, |root| {
         let sections = root.sections("route", &ROUTE_KEYS);
         let section = sections.first()?;
-        if section.has("disabled") {
-            let problem = Problem::error("`disabled` is for the routes of a file");
-            section.report(section.key_span("disabled"), problem.help("remove it: an edit is in force or not there"));
-        }
         let is_absolute = check_paths(section);
-        let (mut policies, mut written) = (Policies::new(trusts.filter(|_| is_absolute)), Vec::new());
-        let route = route(section, &policies, &mut written);
-        policies.open(section.document(), written);
-        route
+        route_of(section, trusts.filter(|_| is_absolute))
     });
-    route.filter(|_| problems.errors() == errors).map(|(route, _)| Route { origin, ..route })
+    route.filter(|_| problems.errors() == errors).map(|route| Route { origin, ..route })
+}
+
+/// The route of a table that stands in no file.
+pub(super) fn route_of(section: &Section<'_>, trusts: Option<&mut Trusts>) -> Option<Route> {
+    if section.has("disabled") {
+        let problem = Problem::error("`disabled` is for the routes of a file");
+        section.report(section.key_span("disabled"), problem.help("remove it: such a route is in force or not there"));
+    }
+    let (mut policies, mut written) = (Policies::new(trusts), Vec::new());
+    let route = route(section, &policies, &mut written);
+    policies.open(section.document(), written);
+    route.map(|(route, _)| route)
 }
 
 /// Reads an edit that was made at this time, as [`read_spec`] does.
@@ -66,7 +72,7 @@ pub fn read_edit(
 }
 
 /// The text of a routes file with this route alone.
-fn as_toml(what: &Path, json: &Value, problems: &mut Problems) -> Option<String> {
+pub(super) fn as_toml(what: &Path, json: &Value, problems: &mut Problems) -> Option<String> {
     let mut found = Vec::new();
     if json.is_object() {
         check_value("", json, MAX_DEPTH, &mut found);
@@ -107,19 +113,22 @@ fn check_value(key: &str, value: &Value, depth: usize, found: &mut Vec<Problem>)
 
 /// Reports relative paths of `tls`, and tells whether there is none.
 fn check_paths(section: &Section<'_>) -> bool {
-    let tls = section.value("tls").and_then(|tls| tls.get_ref().as_table());
-    let paths = ["ca", "cert", "key"].into_iter().filter_map(|key| Some((key, tls?.get(key)?)));
     let mut is_absolute = true;
-    for (key, value) in paths {
-        // An empty one has its own text.
-        let relative = value.get_ref().as_str().filter(|path| !path.is_empty() && Path::new(path).is_relative());
-        if let Some(path) = relative {
-            let problem = Problem::error(format!("`{key}` is \"{}\", a relative path", brief(path)));
-            section.report(value.span(), problem.help("write an absolute path: an edit belongs to no file"));
-            is_absolute = false;
-        }
+    for (key, span, path) in paths(section).filter(|(_, _, path)| Path::new(path).is_relative()) {
+        let problem = Problem::error(format!("`{key}` is \"{}\", a relative path", brief(path)));
+        section.report(span, problem.help("write an absolute path: an edit belongs to no file"));
+        is_absolute = false;
     }
     is_absolute
+}
+
+/// The paths of `tls`, with their keys and places; not those that are empty, which have their own text.
+pub(super) fn paths<'a>(section: &'a Section<'_>) -> impl Iterator<Item = (&'static str, Range<usize>, &'a str)> {
+    let tls = section.value("tls").and_then(|tls| tls.get_ref().as_table());
+    ["ca", "cert", "key"].into_iter().filter_map(move |key| {
+        let value = tls?.get(key)?;
+        Some((key, value.span(), value.get_ref().as_str().filter(|path| !path.is_empty())?))
+    })
 }
 
 #[cfg(test)]
@@ -215,7 +224,7 @@ mod tests {
         assert_eq!(
             messages(&json),
             [
-                "`disabled` is for the routes of a file; remove it: an edit is in force or not there",
+                "`disabled` is for the routes of a file; remove it: such a route is in force or not there",
                 "`ca` is \"ca.pem\", a relative path; write an absolute path: an edit belongs to no file",
                 "`cert` is written without `key`; add `key = 'file.pem'`",
             ]

@@ -50,7 +50,7 @@ pub fn remove(old: &Snapshot, edits: &mut Edits, pattern: &str) -> Result<Edited
     // Without one there may be an edit that is not in force, because it could not be read.
     let row = table.remove(pattern).ok();
     edits.remove(pattern, row.as_deref().map(|row| &**row), SystemTime::now()).map_err(refusal)?;
-    if let Some(row) = row.as_deref().filter(|row| matches!(row.origin, Origin::File { .. })) {
+    if let Some(row) = row.as_deref().filter(|row| row.origin.is_written()) {
         // Nothing is hidden twice: what is in force is not hidden.
         drop(removed.add(Route::clone(row)));
     }

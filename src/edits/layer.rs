@@ -109,6 +109,16 @@ impl Layer {
         applied
     }
 
+    /// The edit that added the route with this key, if it was added.
+    pub fn addition(&self, pattern: &str) -> Option<&Edit> {
+        self.added.get(pattern).map(|numbered| &numbered.edit)
+    }
+
+    /// The edit that removed the route with this key, if it was removed.
+    pub fn removal(&self, pattern: &str) -> Option<&Edit> {
+        self.removed.get(pattern).map(|numbered| &numbered.edit)
+    }
+
     pub(super) fn has_added(&self, pattern: &str) -> bool {
         self.added.contains_key(pattern)
     }

@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::admin::view::RouteSpec;
 use crate::config::Config;
 use crate::journal::{Damage, Journal, JournalError};
-use crate::route::{Origin, Route, Unknown};
+use crate::route::{Route, Unknown};
 pub use change::{Edited, add, remove};
 pub use layer::{Applied, Ended, Layer};
 pub use record::{Edit, Record};
@@ -96,7 +96,7 @@ impl Edits {
         if self.layer.has_added(pattern) {
             records.push(Record::UndoAdd { pattern: pattern.to_owned() });
         }
-        if let Some(route) = in_force.filter(|route| matches!(route.origin, Origin::File { .. })) {
+        if let Some(route) = in_force.filter(|route| route.origin.is_written()) {
             records.push(Record::Remove(Edit::new(RouteSpec::of(route), at)));
         }
         if records.is_empty() {

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Problems, Scope, load_config};
 use crate::journal::testing::{Fate, Memory, any_fate};
-use crate::route::RouteTable;
 use crate::route::testing::route;
+use crate::route::{Origin, RouteTable};
 
 /// Edits on a disk, and the files beneath them.
 struct Daemon {

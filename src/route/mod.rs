@@ -92,6 +92,8 @@ pub enum Origin {
         /// The line of the entry's pattern, counted from 1.
         line: u32,
     },
+    /// A table that a fleet shares.
+    Shared(Arc<SharedOrigin>),
     /// An edit at run time.
     Edit {
         /// When it was made.
@@ -99,10 +101,33 @@ pub enum Origin {
     },
 }
 
+/// Where a route of a shared table comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedOrigin {
+    /// The table, as the configuration names it: `etcd:NAME`.
+    pub table: Arc<str>,
+    /// Its key, if it was written by hand; a pushed route has another one in each set.
+    pub key: Option<Box<str>>,
+}
+
+impl Origin {
+    /// Whether somebody has written it down: in a file, or for the fleet.
+    pub fn is_written(&self) -> bool {
+        match self {
+            Self::File { .. } | Self::Shared(_) => true,
+            Self::Edit { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Shared(shared) => match &shared.key {
+                Some(key) => write!(f, "{}, key {key}", shared.table),
+                None => f.write_str(&shared.table),
+            },
             Self::Edit { at } => write!(f, "edit of {}", humantime::format_rfc3339_seconds(*at)),
         }
     }

@@ -197,15 +197,32 @@ impl<E: Entry> RouteTable<E> {
 
     /// Adds an entry, behind all that have its weight.
     pub fn add(&mut self, entry: E) -> Result<Arc<Row<E>>, Taken> {
+        let row = self.add_at(entry, self.next)?;
+        self.next += 1;
+        Ok(row)
+    }
+
+    /// Entries that are added from now on have this number, or a larger one.
+    pub fn begin_at(&mut self, number: u64) {
+        self.next = self.next.max(number);
+    }
+
+    /// Adds an entry with a number of its own, which none of its weight has.
+    pub fn add_at(&mut self, entry: E, number: u64) -> Result<Arc<Row<E>>, Taken> {
         let hash = hash(entry.key());
-        if let Some(first) = self.find_key(hash, entry.key()).and_then(|id| self.rows.get(id)) {
+        let rank = Rank::new(entry.weight(), number);
+        let with_key = self.find_key(hash, entry.key()).and_then(|id| self.rows.get(id));
+        let with_rank = || {
+            let before = number.checked_sub(1).map(|number| Rank::new(entry.weight(), number));
+            self.iter_after(before).next().filter(|row| before.is_some() && row.rank() == rank)
+        };
+        if let Some(first) = with_key.or_else(with_rank) {
             return Err(Taken { first: first.origin().clone(), second: entry.origin().clone() });
         }
         let sets = entry.pattern().requirements();
-        let mut row = Row { rank: Rank::new(entry.weight(), self.next), found_by: None, entry };
+        let mut row = Row { rank, found_by: None, entry };
         row.choose(&self.index, &sets);
         let row = Arc::new(row);
-        self.next += 1;
         let id = self.rows.insert(Arc::clone(&row));
         if let Some(shard) = self.keys.shard_mut(hash) {
             shard.insert(KeySlot { hash, id });

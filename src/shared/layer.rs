@@ -152,7 +152,9 @@ impl Layer {
                 }
                 // What was good before stays: else a slip of the pen would take a route from the whole fleet.
                 Err(why) => {
-                    self.entries.entry(item.name.clone()).or_insert(Entry { good: None, why: None }).why = Some(why);
+                    let entry = self.entries.entry(item.name.clone()).or_insert(Entry { good: None, why: None });
+                    entry.why = Some(why);
+                    touched.extend(entry.good.as_ref().map(|good| good.pattern.clone()));
                 }
             }
         }

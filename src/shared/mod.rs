@@ -22,9 +22,12 @@ mod follow;
 mod push;
 // The routes in the table.
 mod layer;
+// The last good table, for a start without etcd.
+mod disk;
 #[cfg(test)]
 mod tests;
 
+pub use disk::{Copy, copy_folder};
 pub use follow::{Event, Follower, KeyValue, Unfit, Want};
 pub use held::{Change, Held, Item, Name};
 pub use keys::{Before, Digest, Head, Id, Keys, Part, Pushed, SetName};

@@ -1,0 +1,175 @@
+//! The last good table on disk: a daemon that starts while etcd is away serves what it served before.
+//!
+//! It is a journal of changes, a line for each: a step from one published state to the next. What a crash leaves is the
+//! state before the last step or the one behind it, and never half of a push.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::held::{Change, Held};
+use crate::journal::{Damage, Journal, JournalError};
+
+/// The copy of a table that this process keeps.
+#[derive(Debug)]
+pub struct Copy {
+    journal: Journal,
+    prefix: Box<str>,
+    /// How many routes the lines behind the last whole one tell of.
+    since: usize,
+}
+
+/// A line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    /// What the keys began with.
+    prefix: Box<str>,
+    /// The step.
+    change: Change,
+}
+
+/// Where the copy of a table is kept.
+pub fn copy_folder(state: &Path, resolver: &str) -> PathBuf {
+    state.join("shared").join(resolver)
+}
+
+impl Copy {
+    /// A copy may tell of so many more routes than there are.
+    const SPARE: usize = 1000;
+
+    /// Opens the copy of the table under this prefix, and reads what it holds. What cannot be read counts as nothing,
+    /// with a warning: etcd has it all. Without a journal that can be written, nothing is kept.
+    pub fn open(folder: &Path, prefix: &str) -> (Option<Self>, Held) {
+        match Journal::open::<Line>(folder) {
+            Ok((journal, contents)) => {
+                let held = held(folder, prefix, contents.records, contents.damage);
+                let mut copy = Self { journal, prefix: prefix.into(), since: held.len() };
+                if held.is_empty() && copy.journal.records() > 0 {
+                    copy.replace(&held);
+                }
+                (Some(copy), held)
+            }
+            Err(error) => {
+                warn!(%error, "the copy of the shared table cannot be used; nothing is kept on disk");
+                (None, Held::default())
+            }
+        }
+    }
+
+    /// Reads a copy while a daemon may write it; touches nothing.
+    pub fn read(folder: &Path, prefix: &str) -> Result<Held, JournalError> {
+        let contents = Journal::read::<Line>(folder)?;
+        Ok(held(folder, prefix, contents.records, contents.damage))
+    }
+
+    /// Keeps a step that leads to what is held. It is on disk when this returns, unless a warning says that it is not:
+    /// a start without etcd would then serve what was kept before.
+    pub fn keep(&mut self, change: &Change, held: &Held) {
+        self.since += change.upsert.len() + change.remove.len();
+        if self.since > 2 * held.len() + Self::SPARE {
+            return self.replace(held);
+        }
+        let line = Line { prefix: self.prefix.clone(), change: change.clone() };
+        if let Err(error) = self.journal.append(&[line]) {
+            warn!(%error, "the copy of the shared table is behind");
+        }
+    }
+
+    fn replace(&mut self, held: &Held) {
+        let line = Line { prefix: self.prefix.clone(), change: held.whole() };
+        match self.journal.compact(&[line]) {
+            Ok(()) => self.since = held.len(),
+            Err(error) => warn!(%error, "the copy of the shared table is behind"),
+        }
+    }
+}
+
+fn held(folder: &Path, prefix: &str, lines: Vec<Line>, damage: Option<Damage>) -> Held {
+    let mut held = Held::default();
+    if let Some(Damage::Lost { .. }) = damage {
+        // A line that is gone may have been the one that took a route away.
+        warn!(folder = %folder.display(), "the copy of the shared table is damaged and is not used; etcd has it all");
+        return held;
+    }
+    for line in &lines {
+        if *line.prefix != *prefix {
+            warn!(folder = %folder.display(), %prefix, "the copy of the shared table is of another prefix and is not used");
+            return Held::default();
+        }
+        held.follow(&line.change);
+    }
+    if held.is_fit() {
+        return held;
+    }
+    warn!(folder = %folder.display(), "the copy of the shared table does not fit together and is not used");
+    Held::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::{Item, Name};
+
+    fn change(held: &Held, upsert: &[(&str, &str)], remove: &[&str]) -> Change {
+        let item =
+            |(name, value): &(&str, &str)| Item { name: Name::by_hand(name), came: 7, value: Some((*value).into()) };
+        let upsert = upsert.iter().map(item).collect();
+        let remove = remove.iter().map(|name| Name::by_hand(name)).collect();
+        Change { cluster: 3, revision: held.revision + 1, head: None, upsert, remove }
+    }
+
+    fn kept(folder: &Path, steps: usize) -> Held {
+        let (copy, mut held) = Copy::open(folder, "p/");
+        let mut copy = copy.unwrap();
+        for step in 0..steps {
+            let change =
+                change(&held, &[("a", &step.to_string()), ("b", "x")], if step % 2 == 0 { &["c"] } else { &[] });
+            held.follow(&change);
+            copy.keep(&change, &held);
+        }
+        held
+    }
+
+    #[test]
+    fn what_was_kept_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = copy_folder(folder.path(), "fleet");
+        assert_eq!(Copy::open(&path, "p/").1, Held::default(), "there is none");
+        assert!(!path.exists(), "nothing is made for nothing");
+        for steps in [3, 0, 5, 2 * Copy::SPARE] {
+            let held = kept(&path, steps);
+            assert_eq!(Copy::open(&path, "p/").1, held);
+            assert_eq!(Copy::read(&path, "p/").unwrap(), held);
+        }
+        assert_eq!(Copy::read(&path, "q/").unwrap(), Held::default(), "of another prefix");
+        let lines = std::fs::read_to_string(path.join("journal")).unwrap().lines().count();
+        assert!(lines < Copy::SPARE, "it is written anew now and then: {lines} lines");
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_short_is_what_was_kept_before() {
+        let folder = tempfile::tempdir().unwrap();
+        kept(folder.path(), 4);
+        let file = folder.path().join("journal");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() - 9]).unwrap();
+        let (_, held) = Copy::open(folder.path(), "p/");
+        assert_eq!((held.revision, held.len()), (3, 2));
+    }
+
+    #[test]
+    fn a_copy_that_is_damaged_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        kept(folder.path(), 4);
+        let file = folder.path().join("journal");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        assert_eq!(Copy::open(folder.path(), "p/").1, Held::default());
+        assert_eq!(kept(folder.path(), 2).revision, 2, "and the next one is");
+        assert_eq!(Copy::open(folder.path(), "p/").1.revision, 2);
+    }
+}

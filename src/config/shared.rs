@@ -5,13 +5,13 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
+use super::context::Context;
 use super::document::walk;
 use super::problem::{Place, Problem, Problems};
 use super::routes_file::{KEYS, ROUTE_KEYS};
 use super::section::{Section, brief};
 use super::source::Source;
 use super::spec::{as_toml, paths, route_of};
-use crate::dial::Trusts;
 use crate::route::{Origin, Route};
 
 /// What this daemon lets a shared route do.
@@ -25,19 +25,18 @@ pub struct SharedRules {
 }
 
 /// Reads the value of a key: the keys of a `[[route]]` as TOML without that line, or as a JSON object. The text that is
-/// shown in problems is called by the key. `trusts` opens the files that `tls` names; without it they are not looked at.
-/// `None` when there is an error; `problems` says which.
+/// shown in problems is called by the key. `None` when there is an error; `problems` says which.
 pub fn read_shared(
     key: &Path,
     text: &str,
     origin: Origin,
     rules: &SharedRules,
-    trusts: Option<&mut Trusts>,
+    context: Context<'_>,
     problems: &mut Problems,
 ) -> Option<Route> {
     if text.trim_start().starts_with('{') {
         return match serde_json::from_str(text) {
-            Ok(json) => read_shared_json(key, &json, origin, rules, trusts, problems),
+            Ok(json) => read_shared_json(key, &json, origin, rules, context, problems),
             Err(error) => {
                 let problem = Problem::error(format!("this is no JSON: {error}")).at(Place::of_file(key));
                 problems.push(problem.help("write { \"match\": .., \"host\": .. }, or the keys of [[route]] as TOML"));
@@ -47,7 +46,7 @@ pub fn read_shared(
     }
     let errors = problems.errors();
     let source = in_folder(key, text.to_owned(), rules);
-    let route = walk(&source, &ROUTE_KEYS, problems, |section| read(section, rules, trusts));
+    let route = walk(&source, &ROUTE_KEYS, problems, |section| read(section, rules, context));
     route.filter(|_| problems.errors() == errors).map(|route| Route { origin, ..route })
 }
 
@@ -57,13 +56,13 @@ pub fn read_shared_json(
     json: &Value,
     origin: Origin,
     rules: &SharedRules,
-    trusts: Option<&mut Trusts>,
+    context: Context<'_>,
     problems: &mut Problems,
 ) -> Option<Route> {
     let errors = problems.errors();
     let source = in_folder(key, as_toml(key, json, problems)?, rules);
     let route =
-        walk(&source, &KEYS, problems, |root| read(root.sections("route", &ROUTE_KEYS).first()?, rules, trusts));
+        walk(&source, &KEYS, problems, |root| read(root.sections("route", &ROUTE_KEYS).first()?, rules, context));
     route.filter(|_| problems.errors() == errors).map(|route| Route { origin, ..route })
 }
 
@@ -72,9 +71,10 @@ fn in_folder(key: &Path, text: String, rules: &SharedRules) -> std::sync::Arc<So
     Source::in_place_of(&folder.join("routes.toml"), key, text)
 }
 
-fn read(section: &Section<'_>, rules: &SharedRules, trusts: Option<&mut Trusts>) -> Option<Route> {
+fn read(section: &Section<'_>, rules: &SharedRules, context: Context<'_>) -> Option<Route> {
+    let Context { trusts, resolvers } = context;
     let is_allowed = check(section, rules, trusts.is_some());
-    route_of(section, trusts.filter(|_| is_allowed))
+    route_of(section, Context { trusts: trusts.filter(|_| is_allowed), resolvers })
 }
 
 /// Reports what the rules forbid, and tells whether there is nothing.
@@ -121,8 +121,8 @@ mod tests {
     fn read_as(rules: &SharedRules, text: &str) -> Result<Route, String> {
         let mut problems = Problems::default();
         let origin = Origin::Edit { at: SystemTime::UNIX_EPOCH };
-        let mut trusts = Trusts::new(None);
-        let route = read_shared(Path::new("p/db"), text, origin, rules, Some(&mut trusts), &mut problems);
+        let mut trusts = crate::dial::Trusts::new(None);
+        let route = read_shared(Path::new("p/db"), text, origin, rules, Some(&mut trusts).into(), &mut problems);
         route.ok_or_else(|| problems.render(false))
     }
 

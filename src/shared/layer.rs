@@ -13,7 +13,7 @@ use super::held::{Change, Item, Name};
 use super::keys::{Head, Id, Keys};
 use super::push::Order;
 use crate::admin::view::RouteSpec;
-use crate::config::{Place, Problem, Problems, SharedRules, read_shared, read_shared_json};
+use crate::config::{Context, Place, Problem, Problems, SharedRules, read_shared, read_shared_json};
 use crate::dial::Trusts;
 use crate::edits::{self, Ended};
 use crate::route::{Origin, Route, RouteTable, SharedOrigin};
@@ -62,6 +62,8 @@ pub struct Tables<'a> {
     pub edits: &'a edits::Layer,
     /// What the files of TLS policies hold.
     pub trusts: &'a mut Trusts,
+    /// The names of the resolvers that there are.
+    pub resolvers: &'a [Arc<str>],
 }
 
 /// What came of a change.
@@ -141,7 +143,7 @@ impl Layer {
             touched.extend(self.remove(name));
         }
         for item in &change.upsert {
-            match self.read(item, change.head.as_deref(), tables.trusts, &mut laid.problems) {
+            match self.read(item, change.head.as_deref(), tables, &mut laid.problems) {
                 Ok((number, route)) => {
                     touched.extend(self.remove(&item.name));
                     let (pattern, value) = (route.pattern.as_str().into(), item.value.clone().unwrap_or_default());
@@ -161,7 +163,7 @@ impl Layer {
         for pattern in touched {
             let owner = self.owner(&pattern).cloned();
             let route = owner.and_then(|(number, name)| {
-                let route = fresh.remove(&name).or_else(|| self.read_again(&name, tables.trusts))?;
+                let route = fresh.remove(&name).or_else(|| self.read_again(&name, tables))?;
                 Some((number, name, route))
             });
             self.settle(&pattern, route, tables, &mut laid);
@@ -250,25 +252,26 @@ impl Layer {
         &self,
         item: &Item,
         head: Option<&Head>,
-        trusts: &mut Trusts,
+        tables: &mut Tables<'_>,
         problems: &mut Problems,
     ) -> Result<(u64, Route), Arc<str>> {
         let mut own = Problems::default();
         let key = self.key(&item.name, head);
-        let read = self.parse(&key, item, trusts, &mut own);
+        let read = self.parse(&key, item, tables, &mut own);
         let why = own.why();
         problems.extend(own.iter().cloned());
         read.ok_or_else(|| why.into())
     }
 
-    fn read_again(&self, name: &Name, trusts: &mut Trusts) -> Option<Route> {
+    fn read_again(&self, name: &Name, tables: &mut Tables<'_>) -> Option<Route> {
         let good = self.entries.get(name)?.good.as_ref()?;
         let item = Item { name: name.clone(), came: 0, value: Some(Arc::clone(&good.value)) };
-        self.parse(&self.key(name, None), &item, trusts, &mut Problems::default()).map(|(_, route)| route)
+        self.parse(&self.key(name, None), &item, tables, &mut Problems::default()).map(|(_, route)| route)
     }
 
-    fn parse(&self, key: &str, item: &Item, trusts: &mut Trusts, problems: &mut Problems) -> Option<(u64, Route)> {
+    fn parse(&self, key: &str, item: &Item, tables: &mut Tables<'_>, problems: &mut Problems) -> Option<(u64, Route)> {
         let path = Path::new(key);
+        let context = Context { trusts: Some(tables.trusts), resolvers: Some(tables.resolvers.to_vec()) };
         let mut refuse = |message: String, help: &str| {
             problems.push(Problem::error(message).at(Place::of_file(path)).help(help));
             None
@@ -279,7 +282,7 @@ impl Layer {
         let Some(id) = item.name.id() else {
             let shared = SharedOrigin { table: Arc::clone(&self.table), key: Some(key.into()) };
             let origin = Origin::Shared(Arc::new(shared));
-            let route = read_shared(path, value, origin, &self.rules, Some(trusts), problems)?;
+            let route = read_shared(path, value, origin, &self.rules, context, problems)?;
             return Some((BY_HAND | item.came, route));
         };
         let written = match serde_json::from_str::<Written>(value) {
@@ -295,7 +298,7 @@ impl Layer {
             );
         }
         let origin = self.pushed.clone();
-        let route = read_shared_json(path, &written.route, origin, &self.rules, Some(trusts), problems)?;
+        let route = read_shared_json(path, &written.route, origin, &self.rules, context, problems)?;
         Some((PUSHED | written.order, route))
     }
 
@@ -358,7 +361,8 @@ mod tests {
             };
             self.held.follow(&change);
             let Self { layer, table, removed, edits, .. } = self;
-            let laid = layer.follow(&change, &mut Tables { table, removed, edits, trusts: &mut Trusts::new(None) });
+            let laid = layer
+                .follow(&change, &mut Tables { table, removed, edits, trusts: &mut Trusts::new(None), resolvers: &[] });
             self.check();
             laid
         }
@@ -373,7 +377,7 @@ mod tests {
             whole.layer = self.layer.anew(SharedRules::default());
             let (table, removed) = (&mut whole.table, &mut whole.removed);
             let none = edits::Layer::default();
-            let mut tables = Tables { table, removed, edits: &none, trusts: &mut Trusts::new(None) };
+            let mut tables = Tables { table, removed, edits: &none, trusts: &mut Trusts::new(None), resolvers: &[] };
             whole.layer.follow(&self.held.whole(), &mut tables);
             let shared = |table: &RouteTable, removed: &RouteTable| {
                 let all = table.iter().chain(removed.iter()).filter(|row| matches!(row.origin, Origin::Shared(_)));

@@ -18,7 +18,7 @@ use crate::drain::Drain;
 use crate::edits::{Edits, state_folder};
 use crate::journal::{Damage, JournalError};
 use crate::listen::{BindError, Doors, Inherited, Prepared, admin_path, socket_path};
-use crate::load::{self, Loaded, Outcome};
+use crate::load::{self, Loaded, Outcome, Over};
 use crate::log::Log;
 use crate::node::NodeName;
 use crate::plan::{Plan, Snapshot};
@@ -26,6 +26,7 @@ use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
 use crate::resolve::Home;
 use crate::route::{Settings, Timeout};
+use crate::shared::Shared;
 use crate::systemd;
 use crate::workers::Workers;
 
@@ -61,7 +62,7 @@ pub enum StartError {
 impl Daemon {
     /// A daemon with what was loaded.
     pub fn new(loaded: Loaded) -> Self {
-        let Loaded { config, snapshot } = loaded;
+        let Loaded { config, snapshot, .. } = loaded;
         let drain = Drain::new();
         let admission = Admission::new(descriptors::relays(&config.limits), drain.clone());
         Self {
@@ -120,7 +121,7 @@ impl Daemon {
 
     /// Swaps in what was loaded and returns the table that was in force; its caller frees it.
     pub fn replace(&self, loaded: Loaded) -> Arc<Snapshot> {
-        let Loaded { config, snapshot } = loaded;
+        let Loaded { config, snapshot, .. } = loaded;
         // What is cut down is said once, not at each reload.
         if config.limits.relays != self.config.load().limits.relays {
             self.admission.set_limit(descriptors::relays(&config.limits));
@@ -139,14 +140,17 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     // This runtime has little else to do: the requests are on those of the workers.
     let home = Home::on(Handle::current());
     let mut opened = None;
-    let Outcome { loaded, problems, files, ended } = load::load(&path, None, None, &home, |config| {
-        let edits = opened.insert(Edits::open(&state_folder(config)));
-        edits.as_ref().map(|(edits, _)| edits.layer().clone()).unwrap_or_default()
+    let Outcome { loaded, problems, files, ended, refused } = load::load(&path, None, None, &home, |config| {
+        let state = state_folder(config);
+        let edits = opened.insert(Edits::open(&state));
+        let edits = edits.as_ref().map(|(edits, _)| edits.layer().clone()).unwrap_or_default();
+        Over { shared: config.shared().map(|(resolver, table)| Shared::open(resolver, table, &state)), edits }
     });
-    let Some((loaded, opened)) = loaded.zip(opened) else { return Err(StartError::Files(problems)) };
+    let Some((mut loaded, opened)) = loaded.zip(opened) else { return Err(StartError::Files(problems)) };
     let (edits, damage) = opened.map_err(StartError::Edits)?;
     let log = Log::start(&loaded.config.log);
     load::log_problems(&problems);
+    load::log_problems(&refused);
     match damage {
         Some(damage @ Damage::Lost { .. }) => error!("{damage}"),
         Some(damage @ Damage::Torn { .. }) => warn!("{damage}"),
@@ -163,11 +167,13 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     }
 
     let (routes, removed) = (loaded.snapshot.table.len(), loaded.snapshot.removed.len());
+    let shared = loaded.shared.take();
     let daemon = Arc::new(Daemon::new(loaded));
     doors.open(&daemon, prepared);
     // Before anybody is told: who sees that the daemon serves may change a file at once.
-    let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks, home });
+    let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks, home, shared });
     reloader.end(ended).await;
+    reloader.first_read().await;
     info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, removed, "serving");
     systemd::ready(&reloader.status());
 

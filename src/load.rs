@@ -15,6 +15,7 @@ use crate::edits::{Ended, Layer};
 use crate::plan::Snapshot;
 use crate::resolve::{Discovery, Home, Resolvers};
 use crate::route::{Route, RouteTable, TlsPolicy};
+use crate::shared::{EDITS, Shared, Tables};
 use crate::watch::Print;
 
 /// What the files say, ready to be in force.
@@ -24,6 +25,17 @@ pub struct Loaded {
     pub config: Config,
     /// The routes, with what the files of their TLS policies hold.
     pub snapshot: Snapshot,
+    /// The table that a fleet shares, as it lies over the files.
+    pub shared: Option<Shared>,
+}
+
+/// What lies over the files: a shared table, and edits over both.
+#[derive(Debug, Default)]
+pub struct Over {
+    /// The table that a fleet shares, if there is one.
+    pub shared: Option<Shared>,
+    /// The edits at run time.
+    pub edits: Layer,
 }
 
 /// What came of reading the files.
@@ -38,20 +50,22 @@ pub struct Outcome {
     pub files: Vec<(PathBuf, Print)>,
     /// The edits at run time that the files have ended.
     pub ended: Vec<Ended>,
+    /// What is wrong with single routes of the shared table, which are refused alone.
+    pub refused: Problems,
 }
 
 /// Reads everything. `previous` is what is in force: its trusts stand in for files that have gone bad since, and what its
 /// routes have open is counted on, and its resolvers go on where they are configured as before; `home` is where they ask.
-/// What is odd about a route is not said again if `told` has it as it is. `edits` are the
-/// edits at run time that lie over the files.
+/// What is odd about a route is not said again if `told` has it as it is. `over` is
+/// what lies over the files.
 pub fn load(
     path: &Path,
     previous: Option<&Snapshot>,
     told: Option<&RouteTable>,
     home: &Home,
-    edits: impl FnOnce(&Config) -> Layer,
+    over: impl FnOnce(&Config) -> Over,
 ) -> Outcome {
-    let (mut problems, mut ended) = (Problems::default(), Vec::new());
+    let (mut problems, mut refused, mut ended) = (Problems::default(), Problems::default(), Vec::new());
     let mut files = vec![with_print(path)];
     let mut trusts = Trusts::new(previous.map(|previous| &*previous.trusts));
     let loaded = config::read_config(path, Scope::Machine, &mut problems).and_then(|config| {
@@ -65,8 +79,13 @@ pub fn load(
         if let Some(routes) = &routes {
             routes.lint(told, Scope::Machine, &mut problems);
         }
-        let applied = routes.map(|LoadedRoutes { table, files, .. }| {
-            let applied = edits(&config).apply(table, |spec, at| {
+        let Over { mut shared, edits } = over(&config);
+        let applied = routes.map(|LoadedRoutes { mut table, files, .. }| {
+            if let Some(shared) = &mut shared {
+                refused = lay(shared, &mut table, &mut trusts, &known);
+            }
+            table.begin_at(EDITS);
+            let applied = edits.apply(table, |spec, at| {
                 let context = Context { trusts: Some(&mut trusts), resolvers: Some(known.clone()) };
                 read_edit(spec, at, told, context, &mut problems)
             });
@@ -83,10 +102,19 @@ pub fn load(
             Some(Arc::new(Discovery { resolver, after_static_failure: discovery.after_static_failure }))
         });
         let resolvers = Arc::new(resolvers);
-        let snapshot = Snapshot { generation: 1, table, removed, files, trusts, slots, resolvers, discovery };
-        Some(Loaded { config, snapshot })
+        let summary = shared.as_ref().map(|shared| Arc::new(shared.summary()));
+        let snapshot =
+            Snapshot { generation: 1, table, removed, files, trusts, slots, resolvers, discovery, shared: summary };
+        Some(Loaded { config, snapshot, shared })
     });
-    Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files, ended }
+    Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files, ended, refused }
+}
+
+/// Lays the shared table over that of the files, and tells what is wrong with single routes.
+fn lay(shared: &mut Shared, table: &mut RouteTable, trusts: &mut Trusts, resolvers: &[Arc<str>]) -> Problems {
+    // The edits come afterwards, over both.
+    let (removed, edits) = (&mut RouteTable::new(), &Layer::default());
+    shared.lay(&mut Tables { table, removed, edits, trusts, resolvers }).problems
 }
 
 /// Opens what is trusted of nodes whose answers say that they speak TLS. No route names it, and it may never be needed:
@@ -134,7 +162,7 @@ fn with_print(file: &Path) -> (PathBuf, Print) {
 
 fn glob_with_print(entry: &RoutesEntry) -> Option<(PathBuf, Print)> {
     match entry {
-        RoutesEntry::File(_) => None,
+        RoutesEntry::File(_) | RoutesEntry::Shared(_) => None,
         RoutesEntry::Glob(glob) => Some((glob.path(), Print::of_glob(glob))),
     }
 }

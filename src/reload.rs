@@ -1,10 +1,13 @@
 //! Reads the files again: the new table is built beside the old one and swapped in one store, or nothing changes.
 
+mod shared;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::shared::{Following, next_change, shared_of};
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,11 +20,12 @@ use crate::control::{Ask, Refusal};
 use crate::daemon::Daemon;
 use crate::edits::{self, Edited, Edits, Ended};
 use crate::listen::{Doors, Inherited};
-use crate::load::{self, Loaded, Outcome};
+use crate::load::{self, Loaded, Outcome, Over};
 use crate::log::Log;
 use crate::plan::Snapshot;
 use crate::resolve::Home;
 use crate::route::{Entry, Order, Rank, Route, RouteTable, Row};
+use crate::shared::Shared;
 use crate::systemd;
 use crate::watch::{Print, Watch};
 
@@ -39,6 +43,8 @@ pub struct Reloader {
     asks: Option<mpsc::Receiver<Ask>>,
     /// Where resolvers ask.
     home: Home,
+    /// The table that a fleet shares.
+    shared: Option<Following>,
     /// What the main socket was bound by.
     socket: SocketConfig,
     /// What the admin API's socket was bound by.
@@ -65,6 +71,8 @@ pub struct Parts {
     pub asks: mpsc::Receiver<Ask>,
     /// Where resolvers ask.
     pub home: Home,
+    /// The table that a fleet shares.
+    pub shared: Option<Shared>,
 }
 
 impl Reloader {
@@ -73,14 +81,15 @@ impl Reloader {
 
     /// Watches the files that the daemon was loaded from.
     pub fn new(daemon: Arc<Daemon>, parts: Parts) -> Self {
-        let Parts { doors, log, files, edits, asks, home } = parts;
+        let Parts { doors, log, files, edits, asks, home, shared } = parts;
         let mut watch = Watch::new();
         watch.set(files.iter().cloned());
         let (edits, asks) = (Arc::new(Mutex::new(edits)), Some(asks));
         let config = daemon.config();
         let (socket, admin, state) = (config.socket.clone(), config.admin.clone(), edits::state_folder(&config));
+        let shared = shared.map(|shared| Following::start(shared, &home));
         let (retired, lost) = (Vec::new(), 0);
-        Self { daemon, doors, log, watch, files, edits, asks, home, socket, admin, state, retired, lost }
+        Self { daemon, doors, log, watch, files, edits, asks, home, shared, socket, admin, state, retired, lost }
     }
 
     /// Reloads at each SIGHUP and at each change of a file, and does what it is asked for; for ever.
@@ -91,6 +100,7 @@ impl Reloader {
                 _ = hangup.recv() => drop(self.reload("SIGHUP", false).await),
                 () = self.watch.changed() => drop(self.reload("a file has changed", false).await),
                 Some(ask) = next(&mut self.asks) => self.answer(ask).await,
+                Some(change) = next_change(&mut self.shared) => self.follow(change).await,
                 _ = housekeeping.tick() => self.keep_house(),
             }
         }
@@ -151,14 +161,20 @@ impl Reloader {
         let old = self.daemon.snapshot();
         let (generation, routes) = (snapshot.generation, snapshot.table.len());
         let (added, removed) = (routes.saturating_sub(old.table.len()), old.table.len().saturating_sub(routes));
-        if !Arc::ptr_eq(&snapshot.trusts, &old.trusts) {
+        self.put_in_force(snapshot);
+        systemd::status(&self.status());
+        Ok((row, ChangeView { generation, routes, added, removed, changed: 0, warnings }))
+    }
+
+    /// Swaps in a table that was made of the one in force.
+    fn put_in_force(&mut self, snapshot: Snapshot) {
+        let old = self.daemon.snapshot();
+        if snapshot.trusts.files().count() != old.trusts.files().count() {
             // Files that only a new route names are watched from now on.
             let named = snapshot.trusts.files().map(|(file, print)| (file.to_owned(), print.clone()));
             self.watch.set(self.files.iter().cloned().chain(named));
         }
         self.retired.push(self.daemon.replace_snapshot(snapshot));
-        systemd::status(&self.status());
-        Ok((row, ChangeView { generation, routes, added, removed, changed: 0, warnings }))
     }
 
     /// Reads the files again. `strict` makes a warning an error.
@@ -168,11 +184,15 @@ impl Reloader {
         self.watch.begin();
         let (path, old, edits) =
             (Arc::clone(&self.daemon.config().path), self.daemon.snapshot(), Arc::clone(&self.edits));
-        let home = self.home.clone();
+        let (home, state) = (self.home.clone(), self.state.clone());
+        let before = self.shared.as_ref().map(Following::shared);
         let read = aside(move || {
             // Who does not put up with warnings wants all of them, however often they were said.
             let told = (!strict).then_some(&old.table);
-            let outcome = load::load(&path, Some(&old), told, &home, |_| lock(&edits).layer().clone());
+            let outcome = load::load(&path, Some(&old), told, &home, |config| Over {
+                shared: shared_of(config, before.as_deref(), &state),
+                edits: lock(&edits).layer().clone(),
+            });
             let changes = outcome.loaded.as_ref().map(|new| Changes::between(&old.table, &new.snapshot.table));
             (outcome, changes)
         });
@@ -181,6 +201,7 @@ impl Reloader {
                 self.files.clone_from(&outcome.files);
                 self.watch.set(outcome.files.iter().cloned());
                 load::log_problems(&outcome.problems);
+                load::log_problems(&outcome.refused);
                 self.decide(outcome, changes, cause, strict, started).await
             }
             Err(panic) => {
@@ -255,6 +276,7 @@ impl Reloader {
         loaded.snapshot.generation = self.daemon.snapshot().generation + 1;
         let (generation, routes) = (loaded.snapshot.generation, loaded.snapshot.table.len());
         let removed = loaded.snapshot.removed.len();
+        self.shared = loaded.shared.take().map(|shared| Following::go_on(self.shared.take(), shared, &self.home));
         self.retired.push(self.daemon.replace(loaded));
         self.doors.keep_forwards(&config.forwards);
         self.doors.open(&self.daemon, prepared);

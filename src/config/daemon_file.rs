@@ -70,7 +70,7 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
         check_addresses(root, path_of_socket.into_iter().chain(path_of_admin).collect(), &forwards);
         Config {
             path: Arc::clone(source.path()),
-            routes: routes(root),
+            routes: routes(root, &resolvers),
             socket,
             admin,
             state: root.path("state").map(Spanned::into_inner),

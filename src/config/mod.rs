@@ -69,7 +69,7 @@ pub use settings::{
     AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
     SocketAccess, SocketConfig,
 };
-pub use shared::{SharedRules, read_shared, read_shared_json};
+pub use shared::{SharedRules, TableConfig, read_shared, read_shared_json};
 pub use socket::Scope;
 pub use source::Position;
 pub use spec::{read_edit, read_spec};

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use super::problem::Problem;
 use super::section::{Keys, Section, brief};
+use super::shared::{TableConfig, table};
 use super::tls::Policies;
 use super::upstream::host_port;
 use crate::node::NodeName;
@@ -33,6 +34,27 @@ pub struct ResolverConfig {
 pub enum ResolverKind {
     /// Answers that are written here.
     Static(StaticNodes),
+    /// etcd.
+    Etcd(EtcdConfig),
+}
+
+/// etcd, and what it is used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// `http://host:port` of each member; never empty.
+    pub endpoints: Vec<String>,
+    /// The table that is shared through it.
+    pub table: TableConfig,
+}
+
+impl ResolverKind {
+    /// The table that `routes = ["etcd:NAME"]` shares through it; `None`: it is none of the kind that can.
+    pub fn table(&self) -> Option<&TableConfig> {
+        match self {
+            Self::Static(_) => None,
+            Self::Etcd(etcd) => Some(&etcd.table),
+        }
+    }
 }
 
 /// `[discovery]`
@@ -60,10 +82,16 @@ pub(super) const STATIC_KEYS: Keys =
 const NODE_KEYS: Keys = Keys { heading: "an answer of `nodes`", known: &["host", "port", "tls"], later: &[] };
 
 /// The kinds, with the keys that each has.
-const KINDS: [(&str, &Keys); 1] = [("static", &STATIC_KEYS)];
+const KINDS: [(&str, &Keys); 2] = [("static", &STATIC_KEYS), ("etcd", &ETCD_KEYS)];
+
+const ETCD_KEYS: Keys = Keys {
+    heading: "[resolver.NAME] of type etcd",
+    known: &["type", "endpoints", "table", "table_files", "table_insecure"],
+    later: &[],
+};
 
 /// The kinds of the design that this version refuses.
-const LATER: [&str; 4] = ["etcd", "dns", "ergo", "epmd"];
+const LATER: [&str; 3] = ["dns", "ergo", "epmd"];
 
 /// How long a resolver may be waited for.
 pub(super) const ASKING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -86,6 +114,7 @@ fn resolver(name: &Spanned<&str>, section: &Section<'_>) -> Option<ResolverConfi
     let answer_tls = Arc::new(Policies::of_resolver(section, name.get_ref()));
     let kind = match section.value("type")?.get_ref().as_str()? {
         "static" => ResolverKind::Static(static_nodes(section)?),
+        "etcd" => ResolverKind::Etcd(EtcdConfig { endpoints: endpoints(section)?, table: table(section) }),
         _ => return None,
     };
     Some(ResolverConfig { name: (*name.get_ref()).into(), kind, questions: questions(section), answer_tls })
@@ -133,11 +162,7 @@ pub(super) fn discovery(root: &Section<'_>, resolvers: &[ResolverConfig]) -> Opt
     let name = section.text("resolver")?;
     let Some(known) = resolvers.iter().find(|resolver| &*resolver.name == *name.get_ref()) else {
         // One that is there and has a problem of its own has been reported.
-        if !root
-            .value("resolver")
-            .and_then(|all| all.get_ref().as_table())
-            .is_some_and(|all| all.contains_key(*name.get_ref()))
-        {
+        if !is_written(root, name.get_ref()) {
             section.report(name.span(), no_resolver(name.get_ref()));
         }
         return None;
@@ -145,10 +170,27 @@ pub(super) fn discovery(root: &Section<'_>, resolvers: &[ResolverConfig]) -> Opt
     Some(DiscoveryConfig { resolver: Arc::clone(&known.name), after_static_failure })
 }
 
+/// Whether there is a `[resolver.NAME]`, sound or not.
+pub(super) fn is_written(root: &Section<'_>, name: &str) -> bool {
+    let all = root.value("resolver").and_then(|all| all.get_ref().as_table());
+    all.is_some_and(|all| all.contains_key(name))
+}
+
 /// A name that no resolver has.
 pub(super) fn no_resolver(name: &str) -> Problem {
     let message = format!("there is no resolver \"{}\"", brief(name));
     Problem::error(message).help(format!("write [resolver.{}] in portolan.toml, or name another", brief(name)))
+}
+
+fn endpoints(section: &Section<'_>) -> Option<Vec<String>> {
+    let endpoints = section.texts("endpoints").unwrap_or_default();
+    if endpoints.is_empty() {
+        let problem = Problem::error("the resolver has no `endpoints`");
+        let help = "write where etcd is: endpoints = ['http://127.0.0.1:2379']";
+        section.document().report_missing(section.span(), problem.help(help));
+        return None;
+    }
+    Some(endpoints.into_iter().map(|endpoint| (*endpoint.get_ref()).to_owned()).collect())
 }
 
 fn static_nodes(section: &Section<'_>) -> Option<StaticNodes> {

@@ -5,13 +5,15 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern, PatternError};
 use toml::Spanned;
 
 use super::problem::{Place, Problem, Problems};
 use super::read::reason;
-use super::section::{Section, brief, later};
+use super::resolver::{ResolverConfig, is_written, no_resolver};
+use super::section::{Section, brief};
 use super::socket::same_path;
 
 /// What marks a pattern.
@@ -24,6 +26,8 @@ pub enum RoutesEntry {
     File(PathBuf),
     /// The files of a folder whose names match, as many as there are at a load.
     Glob(RoutesGlob),
+    /// The table in etcd that `etcd:NAME` says, by the name of the resolver.
+    Shared(Arc<str>),
 }
 
 /// A pattern of file names, such as `routes.d/*.toml`.
@@ -92,6 +96,7 @@ pub fn routes_files(entries: &[RoutesEntry], problems: &mut Problems) -> Option<
         let found = match entry {
             RoutesEntry::File(file) => vec![file.clone()],
             RoutesEntry::Glob(glob) => found(glob, problems),
+            RoutesEntry::Shared(_) => continue,
         };
         for file in found {
             if !files.iter().any(|other| same_path(other, &file)) {
@@ -99,8 +104,10 @@ pub fn routes_files(entries: &[RoutesEntry], problems: &mut Problems) -> Option<
             }
         }
     }
+    let is_shared = entries.iter().any(|entry| matches!(entry, RoutesEntry::Shared(_)));
     if let ([], [RoutesEntry::Glob(glob), ..]) = (files.as_slice(), entries)
         && problems.errors() == errors
+        && !is_shared
     {
         let problem = Problem::error("there is no routes file").at(Place::of_file(glob.place.file()));
         problems.push(problem.help("put one where `routes` looks for it, or name one"));
@@ -125,25 +132,27 @@ fn found(glob: &RoutesGlob, problems: &mut Problems) -> Vec<PathBuf> {
 }
 
 /// `routes`, as it is written.
-pub(super) fn routes(root: &Section<'_>) -> Vec<RoutesEntry> {
+pub(super) fn routes(root: &Section<'_>, resolvers: &[ResolverConfig]) -> Vec<RoutesEntry> {
     if !root.has("routes") {
         return vec![RoutesEntry::File(root.document().resolve("routes.toml"))];
     }
     let mut entries: Vec<RoutesEntry> = Vec::new();
     for text in root.texts("routes").unwrap_or_default() {
         let written = *text.get_ref();
-        if written.starts_with("etcd:") {
-            root.report(text.span(), later("a table in etcd"));
-            continue;
-        }
-        let entry = if written.contains(WILDCARDS) {
+        let entry = if let Some(name) = written.strip_prefix("etcd:") {
+            shared(root, &text, name, resolvers).map(RoutesEntry::Shared)
+        } else if written.contains(WILDCARDS) {
             glob(root, &text).map(RoutesEntry::Glob)
         } else {
             root.as_path("routes", &text).map(|path| RoutesEntry::File(path.into_inner()))
         };
         let Some(entry) = entry else { continue };
+        let is_shared = |entry: &RoutesEntry| matches!(entry, RoutesEntry::Shared(_));
         if entries.iter().any(|other| other.is_the_same(&entry)) {
             let problem = Problem::error(format!("\"{}\" is named twice", brief(written)));
+            root.report(text.span(), problem.help("remove one of the two"));
+        } else if is_shared(&entry) && entries.iter().any(is_shared) {
+            let problem = Problem::error("a second shared table: a daemon follows one");
             root.report(text.span(), problem.help("remove one of the two"));
         } else {
             entries.push(entry);
@@ -152,12 +161,30 @@ pub(super) fn routes(root: &Section<'_>) -> Vec<RoutesEntry> {
     entries
 }
 
+/// `etcd:NAME`
+fn shared(root: &Section<'_>, text: &Spanned<&str>, name: &str, resolvers: &[ResolverConfig]) -> Option<Arc<str>> {
+    let Some(resolver) = resolvers.iter().find(|resolver| &*resolver.name == name) else {
+        // One that is there and has a problem of its own has been reported.
+        if !is_written(root, name) {
+            root.report(root.span_inside(text, "etcd:".len()..text.get_ref().len()), no_resolver(name));
+        }
+        return None;
+    };
+    if resolver.kind.table().is_none() {
+        let problem = Problem::error(format!("[resolver.{}] is not of type etcd", brief(name)));
+        root.report(text.span(), problem.help("name one that is: a table is shared through etcd only"));
+        return None;
+    }
+    Some(Arc::clone(&resolver.name))
+}
+
 impl RoutesEntry {
     /// Whether both are of the same files, wherever they are written.
     fn is_the_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(one), Self::File(other)) => same_path(one, other),
             (Self::Glob(one), Self::Glob(other)) => same_path(&one.path(), &other.path()),
+            (Self::Shared(one), Self::Shared(other)) => one == other,
             _ => false,
         }
     }

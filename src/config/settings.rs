@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::resolver::{DiscoveryConfig, ResolverConfig};
 use super::routes_list::RoutesEntry;
+use super::shared::TableConfig;
 use crate::node::NodeName;
 
 /// `portolan.toml`, checked; every path is resolved against the folder of the file.
@@ -42,6 +43,16 @@ impl Config {
     /// The names of the resolvers.
     pub fn resolver_names(&self) -> Vec<Arc<str>> {
         self.resolvers.iter().map(|resolver| Arc::clone(&resolver.name)).collect()
+    }
+
+    /// The table that is shared with a fleet, by the name of its resolver, if `routes` names one.
+    pub fn shared(&self) -> Option<(&ResolverConfig, &TableConfig)> {
+        let name = self.routes.iter().find_map(|entry| match entry {
+            RoutesEntry::Shared(name) => Some(name),
+            RoutesEntry::File(_) | RoutesEntry::Glob(_) => None,
+        })?;
+        let resolver = self.resolvers.iter().find(|resolver| resolver.name == *name)?;
+        Some((resolver, resolver.kind.table()?))
     }
 }
 

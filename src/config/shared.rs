@@ -1,9 +1,10 @@
 //! A route that stands under a key of etcd, written there for every daemon. It is read as one of a routes file, with the
 //! key in the file's place, and may do less: whoever writes there need not be who runs this daemon.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path, PathBuf, absolute};
 
 use serde_json::Value;
+use toml::Spanned;
 
 use super::context::Context;
 use super::document::walk;
@@ -14,6 +15,15 @@ use super::source::Source;
 use super::spec::{as_toml, paths, route_of};
 use crate::route::{Origin, Route};
 
+/// The table that is shared through a resolver of type etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableConfig {
+    /// What its keys begin with: default `portolan/routes/`.
+    pub prefix: Box<str>,
+    /// What its routes may do.
+    pub rules: SharedRules,
+}
+
 /// What this daemon lets a shared route do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedRules {
@@ -22,6 +32,15 @@ pub struct SharedRules {
     pub folder: Option<PathBuf>,
     /// Whether it may have `insecure_skip_verify`.
     pub insecure: bool,
+}
+
+/// The keys of [`TableConfig`].
+pub(super) fn table(section: &Section<'_>) -> TableConfig {
+    let prefix = section.text("table").map_or("portolan/routes/", |text| *text.get_ref());
+    let folder = section.path("table_files").map(Spanned::into_inner);
+    let folder = folder.map(|folder| absolute(&folder).unwrap_or(folder));
+    let insecure = section.boolean("table_insecure").unwrap_or(false);
+    TableConfig { prefix: prefix.into(), rules: SharedRules { folder, insecure } }
 }
 
 /// Reads the value of a key: the keys of a `[[route]]` as TOML without that line, or as a JSON object. The text that is

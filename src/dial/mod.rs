@@ -93,6 +93,7 @@ mod tests {
             slots: Arc::default(),
             resolvers: Arc::default(),
             discovery: None,
+            shared: None,
         });
         let outcome = async |node| {
             let (upstreams, node) = (Arc::new(Upstreams::new(Drain::new())), NodeName::parse(node).unwrap());

@@ -15,6 +15,7 @@ use crate::dial::{Attempt, DialError, Ends, Health, Slot, Slots, Trust, Trusts, 
 use crate::node::NodeName;
 use crate::resolve::{Discovery, NoAnswer, Override, Resolvers, Target};
 use crate::route::{Rank, Reach, Route, RouteTable, Row, Timeout, TlsPolicy, Upstream};
+use crate::shared::Summary;
 use question::Question;
 
 /// What a request sees of the configuration: one table, whole, however often it is swapped meanwhile.
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub resolvers: Arc<Resolvers>,
     /// What is asked for what no route has reached, if anything is.
     pub discovery: Option<Arc<Discovery>>,
+    /// What the table that a fleet shares gave to the two, if there is one.
+    pub shared: Option<Arc<Summary>>,
 }
 
 impl Snapshot {
@@ -50,6 +53,7 @@ impl Snapshot {
             slots: Arc::clone(&self.slots),
             resolvers: Arc::clone(&self.resolvers),
             discovery: self.discovery.clone(),
+            shared: self.shared.clone(),
         }
     }
 }

@@ -30,6 +30,7 @@ impl Lab {
             slots: Arc::default(),
             resolvers: Arc::default(),
             discovery: None,
+            shared: None,
         });
         Self { snapshot, upstreams: Scripted::new(&[Act::HANG; 9]).upstreams(Drain::new()) }
     }

@@ -20,6 +20,7 @@ use std::pin::Pin;
 use std::sync::Weak;
 
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 pub use answer::{Answer, Answers, NoAnswer};
 pub use cache::{KnownAnswer, Outcome, Questions};
@@ -72,6 +73,11 @@ impl Home {
     /// On this runtime.
     pub fn on(runtime: Handle) -> Self {
         Self(runtime)
+    }
+
+    /// Does this until it is told to end.
+    pub(crate) fn task(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.0.spawn(task).abort_handle()
     }
 
     fn spawn(&self, question: impl Future<Output = ()> + Send + 'static) {

@@ -28,11 +28,11 @@ impl Resolvers {
             let known = previous.and_then(|previous| previous.by_name.get(&config.name));
             let resolver = match known {
                 Some((before, resolver)) if before == config => Arc::clone(resolver),
-                Some(_) | None => start(config, home),
+                Some(_) | None => start(config, home)?,
             };
-            (Arc::clone(&config.name), (config.clone(), resolver))
+            Some((Arc::clone(&config.name), (config.clone(), resolver)))
         };
-        Self { by_name: configs.iter().map(resolver).collect() }
+        Self { by_name: configs.iter().filter_map(resolver).collect() }
     }
 
     /// The one of this name.
@@ -46,12 +46,14 @@ impl Resolvers {
     }
 }
 
-fn start(config: &ResolverConfig, home: &Home) -> Arc<Resolver> {
+fn start(config: &ResolverConfig, home: &Home) -> Option<Arc<Resolver>> {
     let (kind, ask): (_, Arc<dyn Ask>) = match &config.kind {
         ResolverKind::Static(nodes) => ("static", Arc::new(nodes.clone())),
+        // It shares a table, and knows of no nodes.
+        ResolverKind::Etcd(_) => return None,
     };
     let (name, tls) = (Arc::clone(&config.name), Arc::clone(&config.answer_tls));
-    Resolver::new(name, kind, ask, config.questions.clone(), tls, home.clone())
+    Some(Resolver::new(name, kind, ask, config.questions.clone(), tls, home.clone()))
 }
 
 #[cfg(test)]

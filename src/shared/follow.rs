@@ -130,6 +130,16 @@ impl Follower {
         &self.held
     }
 
+    /// The names of its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Whether all that is known is in force.
+    pub fn is_following(&self) -> bool {
+        matches!(self.state, State::Following)
+    }
+
     /// What to ask etcd for next.
     pub fn want(&self) -> Want {
         let watch = |revision: i64| Want::Watch { from: revision + 1 };

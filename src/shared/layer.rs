@@ -1,7 +1,7 @@
 //! The shared routes in the table: files win over them, what was pushed over what was written by hand, and edits at run
 //! time lie over all. A change costs what it changes, however large the table is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,21 +29,17 @@ pub struct Layer {
     pub rules: SharedRules,
     /// Of those that were pushed, which are too many for one each.
     pushed: Origin,
-    entries: HashMap<Name, Entry>,
-    /// All that have a pattern, each with its number.
+    /// The routes, each as it was when it was last good.
+    good: HashMap<Name, Good>,
+    /// What is wrong with those that are not good now.
+    bad: BTreeMap<Name, Arc<str>>,
+    /// The good ones, each with its number.
     by_pattern: HashMap<Box<str>, SmallVec<[(u64, Name); 1]>>,
     /// How many of them are in the table, or hidden by an edit.
     standing: usize,
 }
 
-/// A shared route, as it was when it was last good.
-#[derive(Debug, Clone)]
-struct Entry {
-    good: Option<Good>,
-    /// What is wrong with it now.
-    why: Option<Arc<str>>,
-}
-
+/// A shared route.
 #[derive(Debug, Clone)]
 struct Good {
     number: u64,
@@ -92,29 +88,21 @@ impl Layer {
     /// One without routes. `table` is `etcd:NAME`.
     pub fn new(table: Arc<str>, keys: Keys, rules: SharedRules) -> Self {
         let pushed = Origin::Shared(Arc::new(SharedOrigin { table: Arc::clone(&table), key: None }));
-        let (entries, by_pattern) = Default::default();
-        Self { table, keys, rules, pushed, entries, by_pattern, standing: 0 }
+        let (good, bad, by_pattern) = Default::default();
+        Self { table, keys, rules, pushed, good, bad, by_pattern, standing: 0 }
     }
 
     /// One that has read nothing yet, but knows what was good before.
     #[must_use]
     pub fn anew(&self, rules: SharedRules) -> Self {
         let mut new = Self::new(Arc::clone(&self.table), self.keys.clone(), rules);
-        let bad = self.entries.iter().filter(|(_, entry)| entry.why.is_some() && entry.good.is_some());
-        for (name, entry) in bad {
-            new.insert(name.clone(), entry.clone());
+        for name in self.bad.keys() {
+            if let Some(good) = self.good.get(name) {
+                new.insert(name.clone(), good.clone());
+            }
         }
+        new.bad.clone_from(&self.bad);
         new
-    }
-
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// How many routes the layer gives to the table; those that an edit hides are among them.
@@ -124,16 +112,12 @@ impl Layer {
 
     /// How many routes are not in force, because another has their pattern.
     pub fn shadowed(&self) -> usize {
-        let good = self.entries.values().filter(|entry| entry.good.is_some()).count();
-        good.saturating_sub(self.standing)
+        self.good.len().saturating_sub(self.standing)
     }
 
     /// The keys whose values are refused, and why, in the order of the keys.
     pub fn refused(&self, head: Option<&Head>) -> Vec<(String, Arc<str>)> {
-        let bad = self.entries.iter().filter_map(|(name, entry)| Some((self.key(name, head), entry.why.clone()?)));
-        let mut bad: Vec<_> = bad.collect();
-        bad.sort_unstable();
-        bad
+        self.bad.iter().map(|(name, why)| (self.key(name, head), Arc::clone(why))).collect()
     }
 
     /// Makes a step: takes what has changed into the tables.
@@ -149,14 +133,13 @@ impl Layer {
                     let (pattern, value) = (route.pattern.as_str().into(), item.value.clone().unwrap_or_default());
                     let good = Good { number, pattern, value };
                     touched.insert(good.pattern.clone());
-                    self.insert(item.name.clone(), Entry { good: Some(good), why: None });
+                    self.insert(item.name.clone(), good);
                     fresh.insert(&item.name, route);
                 }
                 // What was good before stays: else a slip of the pen would take a route from the whole fleet.
                 Err(why) => {
-                    let entry = self.entries.entry(item.name.clone()).or_insert(Entry { good: None, why: None });
-                    entry.why = Some(why);
-                    touched.extend(entry.good.as_ref().map(|good| good.pattern.clone()));
+                    self.bad.insert(item.name.clone(), why);
+                    touched.extend(self.good.get(&item.name).map(|good| good.pattern.clone()));
                 }
             }
         }
@@ -176,16 +159,15 @@ impl Layer {
         self.by_pattern.get(pattern)?.iter().min()
     }
 
-    fn insert(&mut self, name: Name, entry: Entry) {
-        if let Some(good) = &entry.good {
-            self.by_pattern.entry(good.pattern.clone()).or_default().push((good.number, name.clone()));
-        }
-        self.entries.insert(name, entry);
+    fn insert(&mut self, name: Name, good: Good) {
+        self.by_pattern.entry(good.pattern.clone()).or_default().push((good.number, name.clone()));
+        self.good.insert(name, good);
     }
 
     /// Takes an entry out, and tells its pattern.
     fn remove(&mut self, name: &Name) -> Option<Box<str>> {
-        let good = self.entries.remove(name)?.good?;
+        self.bad.remove(name);
+        let good = self.good.remove(name)?;
         if let Some(names) = self.by_pattern.get_mut(&good.pattern) {
             names.retain(|(_, other)| other != name);
             if names.is_empty() {
@@ -242,9 +224,7 @@ impl Layer {
 
     fn refuse(&mut self, name: &Name, why: &str, problems: &mut Problems) {
         problems.push(Problem::error(why).at(Place::of_file(Path::new(&self.key(name, None)))));
-        if let Some(entry) = self.entries.get_mut(name) {
-            entry.why = Some(why.into());
-        }
+        self.bad.insert(name.clone(), why.into());
     }
 
     /// The number and the route of a value; `problems` has what is wrong with it.
@@ -259,12 +239,15 @@ impl Layer {
         let key = self.key(&item.name, head);
         let read = self.parse(&key, item, tables, &mut own);
         let why = own.why();
-        problems.extend(own.iter().cloned());
+        // What was said before is not said again.
+        if read.is_some() || self.bad.get(&item.name).is_none_or(|said| **said != *why) {
+            problems.extend(own.iter().cloned());
+        }
         read.ok_or_else(|| why.into())
     }
 
     fn read_again(&self, name: &Name, tables: &mut Tables<'_>) -> Option<Route> {
-        let good = self.entries.get(name)?.good.as_ref()?;
+        let good = self.good.get(name)?;
         let item = Item { name: name.clone(), came: 0, value: Some(Arc::clone(&good.value)) };
         self.parse(&self.key(name, None), &item, tables, &mut Problems::default()).map(|(_, route)| route)
     }

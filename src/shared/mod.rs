@@ -22,12 +22,21 @@ mod follow;
 mod push;
 // The routes in the table.
 mod layer;
+// What etcd is asked.
+mod etcd;
+// Keeps in touch with it.
+mod feed;
+// What this daemon has of it.
+mod core;
 // The last good table, for a start without etcd.
 mod disk;
 #[cfg(test)]
 mod tests;
 
+pub use core::{Shared, Summary};
 pub use disk::{Copy, copy_folder};
+pub use etcd::{Etcd, EtcdError};
+pub use feed::{Feed, Link, LinkState};
 pub use follow::{Event, Follower, KeyValue, Unfit, Want};
 pub use held::{Change, Held, Item, Name};
 pub use keys::{Before, Digest, Head, Id, Keys, Part, Pushed, SetName};

@@ -1,0 +1,121 @@
+//! The shared table of this daemon: what it holds, what of that is in force, and its copy on disk.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::disk::{Copy, copy_folder};
+use super::feed::Link;
+use super::held::{Change, Held};
+use super::keys::Keys;
+use super::layer::{Laid, Layer, Tables};
+use crate::config::{ResolverConfig, TableConfig};
+use crate::edits;
+use crate::plan::Snapshot;
+
+/// The shared table of a daemon.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// What is asked for it.
+    pub resolver: ResolverConfig,
+    layer: Layer,
+    held: Held,
+    copy: Arc<Mutex<Option<Copy>>>,
+    link: Arc<Link>,
+}
+
+/// What the shared table gave to the table in force.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// `etcd:NAME`
+    pub table: Arc<str>,
+    /// The revision of etcd; 0: it was never read.
+    pub revision: i64,
+    /// When what is in force was pushed, and by whom; `None`: nothing was.
+    pub pushed: Option<(String, String)>,
+    /// Its routes in the table; those that an edit hides are among them.
+    pub routes: usize,
+    /// Its routes that are not, because a file or another of its own has their pattern.
+    pub shadowed: usize,
+    /// The keys whose values are refused, and why.
+    pub refused: Vec<(String, Arc<str>)>,
+    /// How it stands between this daemon and etcd.
+    pub link: Arc<Link>,
+}
+
+impl Shared {
+    /// The table as it was when the copy on disk was kept. Blocks on the disk.
+    pub fn open(resolver: &ResolverConfig, table: &TableConfig, state: &Path) -> Self {
+        let name = format!("etcd:{}", resolver.name).into();
+        let layer = Layer::new(name, Keys::new(&table.prefix), table.rules.clone());
+        let (copy, held) = Copy::open(&copy_folder(state, &resolver.name), &table.prefix);
+        Self { resolver: resolver.clone(), layer, held, copy: Arc::new(Mutex::new(copy)), link: Arc::default() }
+    }
+
+    /// The same under another configuration, to be laid over other files; `None` if it is another table.
+    pub fn following(&self, resolver: &ResolverConfig, table: &TableConfig) -> Option<Self> {
+        let is_the_same = self.resolver.name == resolver.name && self.layer.keys.prefix() == &*table.prefix;
+        let (held, copy, link) = (self.held.clone(), Arc::clone(&self.copy), Arc::clone(&self.link));
+        let layer = self.layer.anew(table.rules.clone());
+        is_the_same.then(|| Self { resolver: resolver.clone(), layer, held, copy, link })
+    }
+
+    /// Whether both are kept up to date by the same questions.
+    pub fn is_asked_as(&self, other: &Self) -> bool {
+        self.resolver == other.resolver && self.layer.keys == other.layer.keys
+    }
+
+    /// How it stands between this daemon and etcd.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.layer.keys
+    }
+
+    /// What it holds.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// What is said of it.
+    pub fn summary(&self) -> Summary {
+        let head = self.held.head.as_deref();
+        Summary {
+            table: Arc::clone(&self.layer.table),
+            revision: self.held.revision,
+            pushed: head.map(|head| (head.at.clone(), head.by.clone())),
+            routes: self.layer.standing(),
+            shadowed: self.layer.shadowed(),
+            refused: self.layer.refused(head),
+            link: Arc::clone(&self.link),
+        }
+    }
+
+    /// Lays all of it over a table of files.
+    pub fn lay(&mut self, tables: &mut Tables<'_>) -> Laid {
+        self.layer.follow(&self.held.whole(), tables)
+    }
+
+    /// Makes a step beside the snapshot in force, with the edits over it. Blocks on the files of TLS policies.
+    pub fn follow(&mut self, change: &Change, old: &Snapshot, edits: &edits::Layer) -> (Snapshot, Laid) {
+        let mut next = old.next();
+        let mut trusts = old.trusts.extended();
+        let resolvers: Vec<_> = old.resolvers.iter().map(|resolver| Arc::clone(resolver.name())).collect();
+        self.held.follow(change);
+        let (table, removed) = (&mut next.table, &mut next.removed);
+        let mut tables = Tables { table, removed, edits, trusts: &mut trusts, resolvers: &resolvers };
+        let laid = self.layer.follow(change, &mut tables);
+        next.trusts = Arc::new(trusts);
+        next.shared = Some(Arc::new(self.summary()));
+        (next, laid)
+    }
+
+    /// Keeps a step that was made. Blocks on the disk.
+    pub fn keep(&self, change: &Change) {
+        if let Some(copy) = self.copy.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            copy.keep(change, &self.held);
+        }
+    }
+}

@@ -45,6 +45,7 @@ mod renewal;
 mod request;
 mod route_keys;
 mod service;
+mod shared;
 mod start;
 mod tls;
 mod upstreams;

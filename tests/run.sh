@@ -5,11 +5,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # program:package. Go answers for itself in the test of patterns, and has a client (1.19 is enough for that).
-needed=(curl:curl python3:python3 socat:socat openssl:openssl cc:gcc go:golang-go haproxy:haproxy)
+needed=(curl:curl python3:python3 socat:socat openssl:openssl cc:gcc go:golang-go haproxy:haproxy etcd:etcd-server etcdctl:etcd-client
+  protoc:protobuf-compiler)
 missing=()
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+# What protoc reads beside our own.
+[[ -e /usr/include/google/protobuf/descriptor.proto ]] || missing+=(libprotobuf-dev)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then

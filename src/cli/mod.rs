@@ -17,6 +17,8 @@ mod lookup;
 pub mod connect;
 /// `portolan routes`
 mod routes;
+/// `portolan routes push`
+mod push;
 /// `portolan relays`
 mod relays;
 /// `portolan upstreams`

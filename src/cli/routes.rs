@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf, absolute};
 
 use clap::{Args, Subcommand};
 
-use super::Exit;
 use super::admin::{Admin, AdminArguments, show};
 use super::console::Console;
 use super::pages::Pages;
 use super::view::write_routes;
+use super::{Exit, push};
 use crate::admin::location;
 use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, TableView, TlsPolicySpec, TlsSpec};
 use crate::config::{plural, visible};
@@ -26,6 +26,8 @@ enum Command {
     List(List),
     /// Add a route; it is kept until it is removed, or until a routes file has its pattern
     Add(Box<Add>),
+    /// Put the routes of a file in the place of the table that a fleet shares
+    Push(push::Arguments),
     /// Remove the route with this pattern; one of a routes file stays removed until its entry there is changed
     Remove(Remove),
 }
@@ -136,6 +138,7 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
     match &arguments.command {
         Command::List(list) => self::list(list, console),
         Command::Add(add) => self::add(add, console),
+        Command::Push(push) => push::run(push, console),
         Command::Remove(remove) => self::remove(remove, console),
     }
 }

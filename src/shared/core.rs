@@ -108,6 +108,9 @@ impl Shared {
         let mut tables = Tables { table, removed, edits, trusts: &mut trusts, resolvers: &resolvers };
         let laid = self.layer.follow(change, &mut tables);
         next.trusts = Arc::new(trusts);
+        if (laid.added, laid.removed, laid.changed) == (0, 0, 0) {
+            next.generation = old.generation;
+        }
         next.shared = Some(Arc::new(self.summary()));
         (next, laid)
     }

@@ -164,6 +164,13 @@ impl Etcd {
         Ok(found.map(|found| (String::from_utf8_lossy(found.value()).into_owned(), found.mod_revision())))
     }
 
+    /// The first key from `from` on and before `to`.
+    pub async fn first(&mut self, from: Vec<u8>, to: Vec<u8>) -> Result<Option<Vec<u8>>, EtcdError> {
+        let options = GetOptions::new().with_range(to).with_limit(1).with_keys_only();
+        let found = self.call(|mut client| async move { client.get(from, Some(options)).await }).await?;
+        Ok(found.kvs().first().map(|found| found.key().to_vec()))
+    }
+
     /// Everything that changes from this revision on under a prefix.
     pub async fn watch(&mut self, prefix: &str, from: i64) -> Result<Watching, EtcdError> {
         let options = WatchOptions::new().with_prefix().with_start_revision(from).with_progress_notify();

@@ -217,7 +217,7 @@ impl Follower {
         Ok(())
     }
 
-    /// All events of one revision.
+    /// All events of one revision; `None`: nothing of them is in force.
     pub fn revision(&mut self, events: &[Event]) -> Result<Option<Change>, Unfit> {
         let Some(revision) = events.first().map(|event| event.revision) else { return Ok(None) };
         match self.state {
@@ -229,8 +229,10 @@ impl Follower {
             }
         }
         let change = self.change(revision, events).inspect_err(|_| self.again())?;
+        let is_new = !change.is_empty() || change.head != self.held.head;
         self.held.follow(&change);
-        Ok(Some(change))
+        // What is staged or cleared away is no news.
+        Ok(Some(change).filter(|_| is_new))
     }
 
     fn change(&mut self, revision: i64, events: &[Event]) -> Result<Change, Unfit> {

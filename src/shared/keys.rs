@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::view::RouteSpec;
 
-/// The format of [`Head`] and [`Pushed`] that is written, and the only one that is read.
+/// The format of [`Head`] and [`Written`] that is written, and the only one that is read.
 pub(super) const FORMAT: u64 = 1;
 
 /// The keys of one table.
@@ -76,7 +76,7 @@ pub struct Before {
 /// What stands under a key of a set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pushed {
+pub struct Written {
     /// Where the route stands among those of its weight: the smallest is the first. No two of a set have the same.
     pub order: u64,
     /// The route.

@@ -22,6 +22,8 @@ mod follow;
 mod push;
 // The routes in the table.
 mod layer;
+// Those transactions, run.
+mod publish;
 // What etcd is asked.
 mod etcd;
 // Keeps in touch with it.
@@ -39,6 +41,7 @@ pub use etcd::{Etcd, EtcdError};
 pub use feed::{Feed, Link, LinkState};
 pub use follow::{Event, Follower, KeyValue, Unfit, Want};
 pub use held::{Change, Held, Item, Name};
-pub use keys::{Before, Digest, Head, Id, Keys, Part, Pushed, SetName};
+pub use keys::{Before, Digest, Head, Id, Keys, Part, SetName, Written};
 pub use layer::{EDITS, Laid, Layer, Tables};
-pub use push::{Compare, Op, Order, Plan, Published, Stamp, TooLarge, Txn, back, garbage, plan};
+pub use publish::{Publisher, PushError, Pushed, Wanted};
+pub use push::{Compare, Differences, Op, Order, Plan, Published, Stamp, TooLarge, Txn, back, garbage, plan};

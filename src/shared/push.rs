@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::keys::{Before, Digest, FORMAT, Head, Id, Keys, Pushed, SetName, range_end};
+use super::keys::{Before, Digest, FORMAT, Head, Id, Keys, SetName, Written, range_end};
 use crate::admin::view::RouteSpec;
 
 /// A transaction holds no more: etcd's bound is 128 operations, those of its comparisons not among them.
@@ -184,11 +184,11 @@ pub(super) fn plan_within(
     stamp: Stamp,
 ) -> Result<Plan, TooLarge> {
     let ids: Vec<_> = routes.iter().map(|route| Id::of(&route.pattern)).collect();
-    let before = |id| serde_json::from_str(published.values.get(id)?).ok().map(|pushed: Pushed| pushed.order);
+    let before = |id| serde_json::from_str(published.values.get(id)?).ok().map(|pushed: Written| pushed.order);
     let orders = Order::assign(&ids.iter().map(before).collect::<Vec<_>>());
     let mut values = BTreeMap::new();
     for ((id, route), order) in ids.into_iter().zip(routes).zip(orders) {
-        let value = serde_json::to_string(&Pushed { order, route: route.clone() }).unwrap_or_default();
+        let value = serde_json::to_string(&Written { order, route: route.clone() }).unwrap_or_default();
         if value.len() > MAX_BYTES / 2 {
             return Err(TooLarge { pattern: route.pattern.clone(), bytes: value.len() });
         }

@@ -4,6 +4,7 @@ pub mod certs;
 pub mod client;
 pub mod corpus;
 pub mod daemon;
+pub mod etcd;
 pub mod manager;
 pub mod node;
 pub mod tls;

@@ -49,4 +49,5 @@ mod service;
 mod start;
 mod tls;
 mod upstreams;
+mod users;
 mod watch;

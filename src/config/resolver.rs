@@ -60,7 +60,7 @@ pub(super) const STATIC_KEYS: Keys =
 const NODE_KEYS: Keys = Keys { heading: "an answer of `nodes`", known: &["host", "port", "tls"], later: &[] };
 
 /// The kinds, with the keys that each has.
-const KINDS: [(&str, &Keys); 1] = [("static", &STATIC_KEYS)];
+pub(super) const KINDS: [(&str, &Keys); 1] = [("static", &STATIC_KEYS)];
 
 /// The kinds of the design that this version refuses.
 const LATER: [&str; 4] = ["etcd", "dns", "ergo", "epmd"];

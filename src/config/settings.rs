@@ -88,6 +88,8 @@ pub struct ForwardConfig {
     pub listen: ForwardAddress,
     /// The node that its clients are connected to.
     pub node: NodeName,
+    /// Who may connect over TCP, by names or numbers; `None`: whoever reaches it.
+    pub users: Option<Vec<String>>,
 }
 
 /// Where a forward listens.

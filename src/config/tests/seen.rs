@@ -333,8 +333,8 @@ fn forwards() {
     assert_eq!(
         messages(Kind::Daemon, text),
         [
-            "every user of this machine may use a TCP forward, and `open = true` is not written; \
-                 write `open = true` if that is meant, or listen on \"unix:/path\"",
+            "it is not written who may use the TCP forward; \
+                 write `users = ['app']`, or `open = true` for every user of this machine",
             "`mode` is for a forward on a Unix socket; remove it, or listen on \"unix:/path\"",
             "the address is taken; give each its own",
             "`open` is for a TCP forward; remove it: `mode`, `owner` and `group` say who may",

@@ -2,13 +2,14 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{timeout, timeout_at};
+use tracing::warn;
 
+use super::owner::{Transport, owner};
 use super::{Door, Peer};
 use crate::admit::HeadSlot;
 use crate::close::{Facts, NoHandoff, Refused};
@@ -65,7 +66,11 @@ impl Client {
     /// Reads its head; at a forward there is none, and the door says what is asked for.
     pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
         let request = match &self.door {
-            Door::Forward(node) => ConnectRequest::forward(node.clone()),
+            Door::Forward(forward) => {
+                self.node = Some(forward.node.clone());
+                self.check_user(forward.users.as_deref())?;
+                ConnectRequest::forward(forward.node.clone())
+            }
             // The admin API is served elsewhere, by requests of another kind.
             Door::Socket | Door::Admin(_) => self.read_head(deadline, drain).await?,
         };
@@ -76,6 +81,20 @@ impl Client {
             return Err(Refused::BadHead(BadHead::BytesBehind));
         }
         Ok(request)
+    }
+
+    /// Whether a forward's client is one of these users. It is looked up at once: who has closed its end has no owner.
+    fn check_user(&self, users: Option<&[u32]>) -> Result<(), Refused> {
+        let (Some(users), Stream::Tcp(_)) = (users, &self.stream) else { return Ok(()) };
+        let Some(Ends { client, forward }) = self.ends() else { return Err(Refused::ClientGone) };
+        match owner(Transport::Tcp, client, forward) {
+            Ok(Some(uid)) if users.contains(&uid) => Ok(()),
+            Ok(uid) => Err(Refused::NotAllowed { client, uid }),
+            Err(error) => {
+                warn!(%error, "the kernel does not say who a forward's clients are, and so they are refused");
+                Err(Refused::NotAllowed { client, uid: None })
+            }
+        }
     }
 
     async fn read_head(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
@@ -116,7 +135,7 @@ impl Client {
     /// Tells it that it is connected; failover ends here.
     pub async fn establish(&mut self, facts: &Facts, deadline: Deadline) -> Result<(), Refused> {
         let form = self.form.unwrap_or(Form::Forward);
-        let answer = established(form, &facts.route, &facts.address.to_string());
+        let answer = established(form, &facts.course, &facts.address.to_string());
         match timeout_at(deadline.instant(), self.stream.write_all(&answer)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Refused::ClientGone),
@@ -130,10 +149,10 @@ impl Client {
         }
         let (client, upstream) = match (&mut self.stream, upstream) {
             (Stream::Unix(client), Stream::Tcp(upstream)) => (client, upstream),
-            (Stream::Unix(_), _) => return Err(Refused::NoHandoff(NoHandoff::Tls(Arc::clone(&facts.route)))),
+            (Stream::Unix(_), _) => return Err(Refused::NoHandoff(NoHandoff::Tls(facts.course.clone()))),
             (_, _) => return Err(Refused::NoHandoff(NoHandoff::NotUnix)),
         };
-        let answer = handed_off(&facts.route, &facts.address.to_string());
+        let answer = handed_off(&facts.course, &facts.address.to_string());
         let sent = timeout_at(deadline.instant(), handoff::send(client, &answer, upstream)).await;
         sent.unwrap_or(Err(Refused::ClientGone))
     }
@@ -202,10 +221,10 @@ mod tests {
     /// What comes of a hand-off to a client with this stream.
     async fn handed(client: Stream) -> Result<(), Refused> {
         let (upstream, _node) = tcp_pair().await;
-        let route = testing::row(testing::route("^db@", 1));
+        let course = testing::row(testing::route("^db@", 1)).into();
         let address = (Ipv4Addr::LOCALHOST, 1).into();
         let node = NodeName::parse("db@x").unwrap();
-        let facts = Facts { client: Peer::Unknown, node, route, address, attempts: 1, slot: None };
+        let facts = Facts { client: Peer::Unknown, node, course, address, attempts: 1, slot: None };
         let mut client = Client::new(client, Door::Socket, None);
         client.hand_off(Stream::Tcp(upstream), &facts, Deadline::after(Duration::from_secs(5))).await
     }

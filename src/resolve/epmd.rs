@@ -53,6 +53,10 @@ impl Ask for Epmd {
             Ok(Answers { list: [answer].into(), ttl: None })
         })
     }
+
+    fn service<'a>(&self, node: &'a NodeName) -> &'a str {
+        parts(node).map_or("", |(_, host)| host)
+    }
 }
 
 /// Where the host is, and its name if that had to be looked up.

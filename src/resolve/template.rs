@@ -181,8 +181,9 @@ mod tests {
         );
         assert!(no("{host}", "db@a..b").ends_with("a part between its dots is empty"));
         assert!(no("{host}", "db@.").ends_with("a part between its dots is empty"));
-        assert!(no("{name}.x", &format!("{}@h", "l".repeat(64))).ends_with("is longer than 63 bytes"));
-        assert!(no("{host}.x", &format!("a@{}c", "b.".repeat(126))).ends_with("it is longer than 253 bytes"));
+        let (label, name) = (format!("{}@h", "l".repeat(64)), format!("a@{}c", "b.".repeat(126)));
+        assert!(no("{name}.x", &label).ends_with("is longer than 63 bytes"));
+        assert!(no("{host}.x", &name).ends_with("it is longer than 253 bytes"));
         assert!(no("{host}", "db@дом").contains("'д' is neither"));
         assert!(no("{host}", r"db@a\.b").contains(r"'\\' is neither"));
     }

@@ -58,6 +58,12 @@ impl NameServer {
         assert!(self.wait_for(&format!("[{zone}.] loaded, serial {before} -> {}", self.serial)));
     }
 
+    /// Other records in a zone, for when it runs again.
+    pub fn write_now(&mut self, zone: &str, records: &str) {
+        self.serial += 1;
+        self.write(zone, records);
+    }
+
     pub fn kill(&mut self) {
         self.running = None;
     }

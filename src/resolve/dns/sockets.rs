@@ -1,5 +1,5 @@
 //! The sockets that servers are asked over: hickory's own, but for UDP one that is connected. The kernel then drops what
-//! others send to it, and a server that is gone is known at once from the ICMP message instead of by its silence.
+//! others send to it.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,0 +1,345 @@
+//! A service and what is known of its nodes: one question in flight for each name, old answers while it is away.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::cache::{Cache, Held, Old};
+use super::outage::{Away, Outages};
+use super::question::{Question, Waiting};
+use super::status::{Counts, State, Status};
+use super::{Answer, Answers, Ask, Home, KnownAnswer, NoAnswer, Outcome, Questions, Updates};
+use crate::node::NodeName;
+use crate::route::TlsPolicy;
+
+/// A `[resolver.NAME]`: it is asked for nodes by requests, and asks its service as seldom as it can.
+///
+/// Questions are tasks of their own. Many requests for one node wait for one question, and none of them ends it by
+/// leaving. There are at most 256 at once.
+#[derive(Debug)]
+pub struct Resolver {
+    name: Arc<str>,
+    kind: &'static str,
+    ask: Arc<dyn Ask>,
+    limits: Questions,
+    answer_tls: Arc<TlsPolicy>,
+    home: Home,
+    /// One for each question.
+    slots: Arc<Semaphore>,
+    inside: Mutex<Inside>,
+}
+
+/// What a request gets that asks for a node.
+#[derive(Debug)]
+pub enum Asked {
+    /// It is known, or cannot be asked now.
+    Now(Outcome),
+    /// A question is under way.
+    Later(Waiting),
+}
+
+/// What is known of a node, without asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peek {
+    /// What was said of it, if that is still of use.
+    pub known: Option<KnownAnswer>,
+    /// Whether a question is under way.
+    pub is_asking: bool,
+    /// That the service which would be asked is away.
+    pub away: Option<Away>,
+}
+
+#[derive(Debug)]
+struct Inside {
+    cache: Cache,
+    outages: Outages,
+    /// The questions under way whose outcome is wanted. Each is said here, once or twice: an old answer when it takes
+    /// long, and what comes of it.
+    asking: HashMap<NodeName, watch::Sender<Option<Outcome>>>,
+    counts: Counts,
+    /// From when on the log may hear of an answer that is not understood.
+    garbled_again: Instant,
+}
+
+/// What a request for a node comes to.
+enum Look {
+    /// This.
+    Now(Outcome),
+    /// This, and a question in the background.
+    Refresh(Arc<[Answer]>),
+    /// The outcome of a question; this if there can be none.
+    Ask(Outcome),
+}
+
+impl Resolver {
+    /// The most questions at once: what is asked for more is refused, and a service that hangs does not fill the memory.
+    const QUESTIONS: usize = 256;
+    /// The log hears of answers that are not understood once in so long.
+    const GARBLED_PAUSE: Duration = Duration::from_secs(1);
+
+    /// One that knows nothing yet; nothing is asked before a request wants it. `kind` is the `type` of the service, and
+    /// `answer_tls` how TLS is spoken to a node whose answer says that it speaks TLS.
+    pub fn new(
+        name: Arc<str>,
+        kind: &'static str,
+        ask: Arc<dyn Ask>,
+        limits: Questions,
+        answer_tls: Arc<TlsPolicy>,
+        home: Home,
+    ) -> Arc<Self> {
+        let (slots, inside) = (Arc::new(Semaphore::new(Self::QUESTIONS)), Mutex::new(Inside::new(limits.clone())));
+        let resolver = Arc::new(Self { name, kind, ask, limits, answer_tls, home, slots, inside });
+        let updates: Weak<Self> = Arc::downgrade(&resolver);
+        resolver.ask.tell(updates);
+        resolver
+    }
+
+    /// How TLS is spoken to a node whose answer says that it speaks TLS.
+    pub fn answer_tls(&self) -> &Arc<TlsPolicy> {
+        &self.answer_tls
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Asks for a node. This blocks nothing and needs no runtime; to wait for the outcome is up to who asks.
+    pub fn ask(self: &Arc<Self>, node: &NodeName) -> Asked {
+        let (asked, question) = self.look(node);
+        // Not under the lock: what cannot be started ends here, and says so.
+        if let Some(question) = question {
+            self.home.spawn(question.run());
+        }
+        asked
+    }
+
+    /// What is known of a node. Nothing is asked, and nothing of it counts as a use.
+    pub fn peek(&self, node: &NodeName) -> Peek {
+        let (inside, now) = (self.lock(), Instant::now());
+        Peek {
+            known: inside.cache.peek(node, now),
+            is_asking: inside.asking.contains_key(node),
+            away: inside.outages.away(self.ask.service(node), now),
+        }
+    }
+
+    /// How it fares.
+    pub fn status(&self) -> Status {
+        let (inside, now) = (self.lock(), Instant::now());
+        let counts = &inside.counts;
+        let ago = |(error, at): &(NoAnswer, Instant)| (error.clone(), now.saturating_duration_since(*at));
+        Status {
+            kind: self.kind,
+            state: counts.state(),
+            lasts: counts.lasts(now),
+            asked: counts.asked,
+            answered: counts.answered,
+            unknown: counts.unknown,
+            failed: counts.failed,
+            asking: Self::QUESTIONS - self.slots.available_permits(),
+            last_error: counts.last_error.as_ref().map(ago),
+            names: inside.cache.names(now),
+            oldest_served: inside.outages.oldest_served(),
+        }
+    }
+
+    /// Forgets what is known of a node, or of all; returns how many that were. The next request asks anew, also a
+    /// service that is away.
+    pub fn flush(&self, node: Option<&NodeName>) -> usize {
+        let (mut inside, now) = (self.lock(), Instant::now());
+        match node {
+            Some(node) => {
+                inside.asking.remove(node);
+                if let Some(outage) = inside.outages.of(self.ask.service(node)) {
+                    outage.end_pause(now);
+                }
+            }
+            None => {
+                inside.asking.clear();
+                inside.outages.end_pauses(now);
+            }
+        }
+        inside.cache.forget(node)
+    }
+
+    /// What is known of the nodes behind `after`, by name, `limit` at most.
+    pub fn page(&self, after: &str, limit: usize) -> Vec<KnownAnswer> {
+        self.lock().cache.page(after, limit, Instant::now())
+    }
+
+    fn look(self: &Arc<Self>, node: &NodeName) -> (Asked, Option<Question>) {
+        let (mut inside, now) = (self.lock(), Instant::now());
+        match inside.look(node, self.ask.service(node), now) {
+            Look::Now(outcome) => (Asked::Now(outcome), None),
+            Look::Refresh(old) => (Asked::Now(Ok(old)), self.join(&mut inside, node, now).and_then(|(_, begun)| begun)),
+            Look::Ask(otherwise) => match self.join(&mut inside, node, now) {
+                Some((said, begun)) => (Asked::Later(Waiting::for_one(said)), begun),
+                None => (Asked::Now(otherwise), None),
+            },
+        }
+    }
+
+    /// The question for this node, and itself if it is to be started; `None` if there are too many.
+    fn join(
+        self: &Arc<Self>,
+        inside: &mut Inside,
+        node: &NodeName,
+        now: Instant,
+    ) -> Option<(watch::Receiver<Option<Outcome>>, Option<Question>)> {
+        if let Some(said) = inside.asking.get(node) {
+            return Some((said.subscribe(), None));
+        }
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        let (said, waiting) = watch::channel(None);
+        inside.asking.insert(node.clone(), said.clone());
+        inside.counts.asked += 1;
+        if let Some(outage) = inside.outages.of(self.ask.service(node)) {
+            outage.tried(now, self.limits.timeout);
+        }
+        let (resolver, node) = (Arc::clone(self), node.clone());
+        Some((waiting, Some(Question { resolver, node, begun: now, said, outcome: None, _slot: slot })))
+    }
+
+    pub(super) fn service(&self) -> &dyn Ask {
+        &*self.ask
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.limits.timeout
+    }
+
+    /// A question takes long: who waits gets the old answer, if there is one.
+    pub(super) fn late(&self, question: &Question) {
+        let inside = self.lock();
+        if let Some(old) = inside.cache.old(&question.node, Instant::now()) {
+            question.say(Ok(old.answers));
+        }
+    }
+
+    /// A question has ended.
+    pub(super) fn ended(&self, question: &Question, outcome: Option<Result<Answers, NoAnswer>>) {
+        let (mut inside, now) = (self.lock(), Instant::now());
+        let node = &question.node;
+        // Not so if it was flushed, or overtaken by what the service said of its own accord.
+        let is_wanted = inside.asking.get(node).is_some_and(|said| said.same_channel(&question.said));
+        if is_wanted {
+            inside.asking.remove(node);
+        }
+        if let Some(outcome) = &outcome {
+            inside.counts.ended(outcome, now);
+            self.hear(&mut inside, node, outcome, question.begun, now);
+        }
+        let outcome = match outcome {
+            Some(outcome) if is_wanted => inside.cache.keep(node, outcome, now),
+            Some(outcome) => outcome.map(|answers| answers.list),
+            None => {
+                let old = inside.cache.old(node, now).map(|old| old.answers);
+                old.ok_or_else(|| NoAnswer::Away("the question was broken off".to_owned()))
+            }
+        };
+        if is_wanted || question.said.borrow().is_none() {
+            question.say(outcome);
+        }
+    }
+
+    /// Notes what it means for the service that it said this of a node, or nothing. The log hears of the begin of an
+    /// outage and of its end.
+    fn hear(
+        &self,
+        inside: &mut Inside,
+        node: &NodeName,
+        outcome: &Result<Answers, NoAnswer>,
+        asked: Instant,
+        now: Instant,
+    ) {
+        let (resolver, service) = (&*self.name, self.ask.service(node));
+        match outcome {
+            // Our own doing.
+            Err(NoAnswer::NotAskable(_) | NoAnswer::Busy) => return,
+            Err(NoAnswer::Away(error)) => self.fails(inside, node, error.clone(), asked, now),
+            Err(NoAnswer::TimedOut) => {
+                let error = format!("no answer within {}", humantime::format_duration(self.limits.timeout));
+                self.fails(inside, node, error, asked, now);
+            }
+            Ok(_) | Err(NoAnswer::Unknown { .. } | NoAnswer::Garbled(_)) => {
+                inside.counts.is(State::Up, now);
+                if let Some(outage) = inside.outages.answered(service) {
+                    let (lasted, oldest_served) = (outage.away(now).lasts, outage.oldest_served);
+                    info!(resolver, service, ?lasted, ?oldest_served, "the resolver's service answers again");
+                }
+            }
+        }
+        if let Err(NoAnswer::Garbled(error)) = outcome
+            && now >= inside.garbled_again
+        {
+            inside.garbled_again = now + Self::GARBLED_PAUSE;
+            warn!(resolver, service, %node, error, "the resolver's service gave an answer that is not understood");
+        }
+    }
+
+    fn fails(&self, inside: &mut Inside, node: &NodeName, error: String, asked: Instant, now: Instant) {
+        let (resolver, service) = (&*self.name, self.ask.service(node));
+        inside.counts.is(State::Away, now);
+        if inside.outages.failed(service, error.clone(), asked, now) {
+            warn!(resolver, service, error, "the resolver's service is away; old answers serve as long as they may");
+        }
+        if let (Some(old), Some(outage)) = (inside.cache.old(node, now), inside.outages.of(service)) {
+            outage.serves(old.age);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        // Nothing that holds the lock can panic half-way through a change.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Updates for Resolver {
+    fn put(&self, node: &NodeName, outcome: Result<Answers, NoAnswer>, version: u64) {
+        let (mut inside, now) = (self.lock(), Instant::now());
+        self.hear(&mut inside, node, &outcome, now, now);
+        let is_wanted = inside.asking.contains_key(node);
+        let Some(outcome) = inside.cache.put(node, outcome, version, is_wanted, now) else { return };
+        if let Some(said) = inside.asking.remove(node) {
+            said.send_replace(Some(outcome));
+        }
+    }
+
+    fn doubt(&self) {
+        self.lock().cache.doubt(Instant::now());
+    }
+}
+
+impl Inside {
+    fn new(limits: Questions) -> Self {
+        let now = Instant::now();
+        Self {
+            cache: Cache::new(limits),
+            outages: Outages::default(),
+            asking: HashMap::new(),
+            counts: Counts::new(now),
+            garbled_again: now,
+        }
+    }
+
+    fn look(&mut self, node: &NodeName, service: &str, now: Instant) -> Look {
+        match (self.cache.get(node, now), self.outages.of(service)) {
+            (Held::Fresh(outcome), _) => Look::Now(outcome),
+            (Held::Old(Old { answers, is_due: false, .. }), _) => Look::Now(Ok(answers)),
+            (Held::Old(old), None) => Look::Ask(Ok(old.answers)),
+            (Held::Old(old), Some(outage)) => {
+                outage.serves(old.age);
+                if outage.is_due(now) { Look::Refresh(old.answers) } else { Look::Now(Ok(old.answers)) }
+            }
+            (Held::Nothing, Some(outage)) if !outage.is_due(now) && !self.asking.contains_key(node) => {
+                Look::Now(Err(outage.away(now).into()))
+            }
+            (Held::Nothing, _) => Look::Ask(Err(NoAnswer::Busy)),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The shapes that the admin API, the commands and the journal share.
 
 mod live;
+mod resolve;
 
 use std::path::{Path, absolute};
 
@@ -11,6 +12,11 @@ use serde::{Deserialize, Serialize};
 pub use live::{
     CandidateView, ClientView, CloseView, ClosedView, ExplainView, FailureView, OpenView, RelayPage, RelayView,
     StateView, UpstreamPage, UpstreamView,
+};
+
+pub use resolve::{
+    AnswerPage, AnswerView, FlushedView, KnownState, KnownView, QuestionView, ResolvedView, ResolverList, ResolverState,
+    ResolverView, StepView, TargetView,
 };
 
 use crate::config::{Place, Problem, visible};

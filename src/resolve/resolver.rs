@@ -93,6 +93,11 @@ impl Resolver {
         &self.name
     }
 
+    /// What kind of service it asks, as `type` in the configuration.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// Asks for a node. This blocks nothing and needs no runtime; to wait for the outcome is up to who asks.
     pub fn ask(self: &Arc<Self>, node: &NodeName) -> Asked {
         let (asked, question) = self.look(node);

@@ -28,6 +28,8 @@ use portolan::edits::Layer;
 use portolan::load::{Loaded, load};
 use portolan::node::NodeName;
 use portolan::plan::Snapshot;
+use portolan::resolve::Home;
+use tokio::runtime::Builder;
 
 const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 const MIXES: [&str; 4] = ["exact", "prefix and suffix", "inner and alternatives", "1% without literal"];
@@ -146,7 +148,10 @@ fn measure(mix: usize, routes: usize) {
 }
 
 fn read(config: &Path, previous: Option<&Snapshot>) -> Loaded {
-    let outcome = load(config, previous, previous.map(|previous| &previous.table), |_| Layer::default());
+    // Nothing is asked there.
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let home = Home::on(runtime.handle().clone());
+    let outcome = load(config, previous, previous.map(|previous| &previous.table), &home, |_| Layer::default());
     outcome.loaded.unwrap_or_else(|| panic!("{}", outcome.problems.render(false)))
 }
 

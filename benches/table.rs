@@ -19,7 +19,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use portolan::node::NodeName;
-use portolan::route::{Host, Origin, Pattern, Route, RouteTable, Upstream};
+use portolan::route::{Host, Origin, Pattern, Reach, Route, RouteTable, Upstream};
 
 const MIXES: [Mix; 4] = [
     Mix { name: "exact", pattern: |n| format!(r"^svc-{n:08x}@cluster\.example$"), node: |n| svc(n, "cluster.example") },
@@ -62,7 +62,7 @@ fn route(mix: &Mix, number: u32) -> Route {
     Route {
         pattern: Pattern::parse(&(mix.pattern)(number)).unwrap(),
         weight: 100,
-        upstreams: vec![Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 4370 }].into(),
+        reach: Reach::Static([Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 4370 }].into()),
         tls: None,
         settings: None,
         is_final: false,

@@ -12,15 +12,18 @@ use tracing::{info, warn};
 use crate::dial::{self, Attempt, DialError, Slot, Stage};
 use crate::listen::Peer;
 use crate::node::NodeName;
+use crate::plan::Course;
 use crate::relay::Registered;
 use crate::request::BadHead;
-use crate::route::{Route, Row};
+use crate::resolve::NoAnswer;
 
 /// Why a request was answered with an error.
 #[derive(Debug, Clone)]
 pub enum Refused {
     /// Nothing in the table matches.
     NoRoute,
+    /// Nothing in the table matches, and the resolver of this name knows no such node.
+    Unknown(Arc<str>),
     /// Something matched, and every attempt failed.
     AllFailed(Vec<Attempt>),
     /// `limits.relays` are open already.
@@ -39,8 +42,8 @@ pub enum Refused {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NoHandoff {
     /// What the upstream gets and gives is not what its socket carries.
-    #[error("hand-off needs a plain TCP upstream; route {:?} has TLS: ask without handoff=1", .0.pattern.as_str())]
-    Tls(Arc<Row<Route>>),
+    #[error("hand-off needs a plain TCP upstream; {0} has TLS: ask without handoff=1")]
+    Tls(Course),
     /// A descriptor goes over a Unix socket only.
     #[error("hand-off needs a client on a Unix socket: ask without handoff=1")]
     NotUnix,
@@ -66,7 +69,7 @@ impl Refused {
     /// The only map from a refusal to what a client is told.
     pub fn outcome(&self) -> Outcome {
         let (status, code, proxy_status, socks5) = match self {
-            Self::NoRoute => (404, "no_route", "destination_not_found", 4),
+            Self::NoRoute | Self::Unknown(_) => (404, "no_route", "destination_not_found", 4),
             Self::AllFailed(attempts) => {
                 let (status, proxy_status, socks5) = last_attempt(attempts);
                 (status, "all_failed", proxy_status, socks5)
@@ -110,13 +113,17 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
     let Some(last) = attempts.last() else { return (504, "connection_timeout", 4) };
     match (&last.error, last.stage) {
         (DialError::Full(_), _) => (503, "connection_limit_reached", 1),
+        (DialError::Unresolved(NoAnswer::Unknown { .. } | NoAnswer::NotAskable(_)), _) => (502, "dns_error", 4),
+        (DialError::Unresolved(NoAnswer::TimedOut), _) => (504, "dns_timeout", 4),
+        (DialError::Unresolved(NoAnswer::Away(_) | NoAnswer::Garbled(_) | NoAnswer::Busy), _) => {
+            (503, "destination_unavailable", 1)
+        }
         (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),
         (DialError::Refused, _) => (502, "connection_refused", 5),
         (DialError::Unreachable(_), _) => (502, "destination_ip_unroutable", 3),
         (DialError::TimedOut, Stage::Dns) => (504, "dns_timeout", 4),
-        (DialError::TimedOut, Stage::Limit | Stage::Tcp | Stage::Tls) | (DialError::Overtaken(_), _) => {
-            (504, "connection_timeout", 4)
-        }
+        (DialError::TimedOut, Stage::Resolve | Stage::Limit | Stage::Tcp | Stage::Tls)
+        | (DialError::Overtaken(_), _) => (504, "connection_timeout", 4),
         (DialError::Terminated, _) => (502, "connection_terminated", 1),
         (DialError::Certificate(_), _) => (502, "tls_certificate_error", 1),
         (DialError::Alert(_) | DialError::Credential(_), _) => (502, "tls_alert_received", 1),
@@ -145,6 +152,9 @@ impl fmt::Display for Refused {
         match self {
             Self::NoRoute => {
                 f.write_str("no route matches the node; `portolan lookup NAME` shows what the table has for a name")
+            }
+            Self::Unknown(resolver) => {
+                write!(f, "no route matches the node, and the resolver {:?} knows no such node", &**resolver)
             }
             Self::AllFailed(attempts) if attempts.is_empty() => {
                 f.write_str("the time was over before anything could be dialed")
@@ -188,8 +198,8 @@ pub struct Facts {
     pub client: Peer,
     /// The node that was asked for.
     pub node: NodeName,
-    /// The route that led to it.
-    pub route: Arc<Row<Route>>,
+    /// What led to it.
+    pub course: Course,
     /// The address that was dialed.
     pub address: SocketAddr,
     /// How many attempts it took, the last one included.
@@ -200,24 +210,24 @@ pub struct Facts {
 
 /// Writes the line of a connection that its client was given; nothing more is known of it from here on.
 pub fn log_handoff(facts: &Facts, took: Duration) {
-    let Facts { client: _, node, route, address, attempts, slot: _ } = facts;
-    let (node, route, ms) = (node.as_str(), route.pattern.as_str(), millis(took));
-    info!(node, route, %address, attempts, ms, "handed off");
+    let Facts { client: _, node, course, address, attempts, slot: _ } = facts;
+    let (node, route, resolver, ms) = (node.as_str(), course.pattern(), course.resolver(), millis(took));
+    info!(node, route, resolver, %address, attempts, ms, "handed off");
 }
 
 /// Writes the line of a relay that has ended.
 pub fn log_relay(closed: &Closed) {
     let Closed { relay, up, down, open_for, end } = closed;
-    let Facts { client: _, node, route, address, attempts, slot: _ } = relay.facts();
+    let Facts { client: _, node, course, address, attempts, slot: _ } = relay.facts();
     // As text and not by `Display`: a client chooses its name, which must not look like further fields.
-    let (node, route) = (node.as_str(), route.pattern.as_str());
+    let (node, route, resolver) = (node.as_str(), course.pattern(), course.resolver());
     let (ms, by) = (millis(*open_for), end.who());
     match end {
         End::Failed(_, error) => {
             let error = dial::of_relay(error);
-            info!(node, route, %address, attempts, up, down, ms, by, end = end.label(), %error, "relay closed");
+            info!(node, route, resolver, %address, attempts, up, down, ms, by, end = end.label(), %error, "relay closed");
         }
-        _ => info!(node, route, %address, attempts, up, down, ms, by, end = end.label(), "relay closed"),
+        _ => info!(node, route, resolver, %address, attempts, up, down, ms, by, end = end.label(), "relay closed"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -23,7 +24,8 @@ use crate::node::NodeName;
 use crate::plan::{Plan, Snapshot};
 use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
-use crate::route::{Route, Timeout};
+use crate::resolve::Home;
+use crate::route::{Settings, Timeout};
 use crate::systemd;
 use crate::workers::Workers;
 
@@ -104,10 +106,10 @@ impl Daemon {
         Plan::new(self.snapshot(), upstreams, dial, node, client)
     }
 
-    /// How long a relay of this route may be silent.
-    pub fn relay_timeouts(&self, route: &Route) -> Timeouts {
+    /// How long a relay of a route with these settings may be silent.
+    pub fn relay_timeouts(&self, settings: &Settings) -> Timeouts {
         let config = self.config.load();
-        let idle = route.settings().idle_timeout.map_or(config.limits.idle_timeout, Timeout::duration);
+        let idle = settings.idle_timeout.map_or(config.limits.idle_timeout, Timeout::duration);
         Timeouts { half_close: config.limits.half_close_timeout, idle }
     }
 
@@ -134,8 +136,10 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let mut inherited = Inherited::from_env().map_err(|error| StartError::Bind(vec![error]))?;
     let (mut end, mut hangup) = signals().map_err(|error| StartError::System("cannot listen to signals", error))?;
 
+    // This runtime has little else to do: the requests are on those of the workers.
+    let home = Home::on(Handle::current());
     let mut opened = None;
-    let Outcome { loaded, problems, files, ended } = load::load(&path, None, None, |config| {
+    let Outcome { loaded, problems, files, ended } = load::load(&path, None, None, &home, |config| {
         let edits = opened.insert(Edits::open(&state_folder(config)));
         edits.as_ref().map(|(edits, _)| edits.layer().clone()).unwrap_or_default()
     });
@@ -162,7 +166,7 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     let daemon = Arc::new(Daemon::new(loaded));
     doors.open(&daemon, prepared);
     // Before anybody is told: who sees that the daemon serves may change a file at once.
-    let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks });
+    let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks, home });
     reloader.end(ended).await;
     info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, removed, "serving");
     systemd::ready(&reloader.status());

@@ -7,11 +7,14 @@ use std::time::SystemTime;
 use tracing::{error, warn};
 
 use crate::admin::view::RouteSpec;
-use crate::config::{self, Config, LoadedRoutes, Problem, Problems, RoutesEntry, Scope, Severity};
-use crate::dial::Trusts;
+use crate::config::{
+    self, Config, Context, LoadedRoutes, Problem, Problems, ResolverConfig, RoutesEntry, Scope, Severity,
+};
+use crate::dial::{Opened, Trusts};
 use crate::edits::{Ended, Layer};
 use crate::plan::Snapshot;
-use crate::route::{Route, RouteTable};
+use crate::resolve::{Discovery, Home, Resolvers};
+use crate::route::{Route, RouteTable, TlsPolicy};
 use crate::watch::Print;
 
 /// What the files say, ready to be in force.
@@ -38,12 +41,14 @@ pub struct Outcome {
 }
 
 /// Reads everything. `previous` is what is in force: its trusts stand in for files that have gone bad since, and what its
-/// routes have open is counted on. What is odd about a route is not said again if `told` has it as it is. `edits` are the
+/// routes have open is counted on, and its resolvers go on where they are configured as before; `home` is where they ask.
+/// What is odd about a route is not said again if `told` has it as it is. `edits` are the
 /// edits at run time that lie over the files.
 pub fn load(
     path: &Path,
     previous: Option<&Snapshot>,
     told: Option<&RouteTable>,
+    home: &Home,
     edits: impl FnOnce(&Config) -> Layer,
 ) -> Outcome {
     let (mut problems, mut ended) = (Problems::default(), Vec::new());
@@ -53,12 +58,18 @@ pub fn load(
         files.extend(config.routes.iter().filter_map(glob_with_print));
         let routes_files = config::routes_files(&config.routes, &mut problems)?;
         files.extend(routes_files.iter().map(|file| with_print(file)));
-        let routes = config::load_routes(&routes_files, Some(&mut trusts), &mut problems);
+        open_answer_tls(&config.resolvers, &mut trusts, &mut problems);
+        let known = config.resolver_names();
+        let context = Context { trusts: Some(&mut trusts), resolvers: Some(known.clone()) };
+        let routes = config::load_routes(&routes_files, context, &mut problems);
         if let Some(routes) = &routes {
             routes.lint(told, Scope::Machine, &mut problems);
         }
         let applied = routes.map(|LoadedRoutes { table, files, .. }| {
-            let applied = edits(&config).apply(table, |spec, at| read_edit(spec, at, told, &mut trusts, &mut problems));
+            let applied = edits(&config).apply(table, |spec, at| {
+                let context = Context { trusts: Some(&mut trusts), resolvers: Some(known.clone()) };
+                read_edit(spec, at, told, context, &mut problems)
+            });
             (applied, files)
         });
         files.extend(trusts.files().map(|(file, print)| (file.to_owned(), print.clone())));
@@ -66,9 +77,34 @@ pub fn load(
         ended = applied.ended;
         let (table, removed, trusts) = (applied.table, applied.removed, Arc::new(trusts));
         let slots = previous.map(|previous| Arc::clone(&previous.slots)).unwrap_or_default();
-        Some(Loaded { config, snapshot: Snapshot { generation: 1, table, removed, files, trusts, slots } })
+        let resolvers = Resolvers::following(previous.map(|previous| &*previous.resolvers), &config.resolvers, home);
+        let discovery = config.discovery.as_ref().and_then(|discovery| {
+            let resolver = Arc::clone(resolvers.get(&discovery.resolver)?);
+            Some(Arc::new(Discovery { resolver, after_static_failure: discovery.after_static_failure }))
+        });
+        let resolvers = Arc::new(resolvers);
+        let snapshot = Snapshot { generation: 1, table, removed, files, trusts, slots, resolvers, discovery };
+        Some(Loaded { config, snapshot })
     });
     Outcome { loaded: loaded.filter(|_| !problems.has_errors()), problems, files, ended }
+}
+
+/// Opens what is trusted of nodes whose answers say that they speak TLS. No route names it, and it may never be needed:
+/// where nothing is written it is the system's authorities, and their lack is only a warning.
+fn open_answer_tls(resolvers: &[ResolverConfig], trusts: &mut Trusts, problems: &mut Problems) {
+    for ResolverConfig { name, answer_tls, .. } in resolvers {
+        let problem = match trusts.open(answer_tls) {
+            Ok(Opened::Fresh | Opened::Kept | Opened::Renewed) => continue,
+            Ok(Opened::KeptOld(error)) => {
+                Problem::warning(format!("[resolver.{name}]: {error}; what was read from it before stays in force"))
+            }
+            Err(error) if **answer_tls == TlsPolicy::default() => {
+                Problem::warning(format!("[resolver.{name}]: no answer that says TLS can be trusted: {error}"))
+            }
+            Err(error) => Problem::error(format!("`answer_tls` of [resolver.{name}]: {error}")),
+        };
+        problems.push(problem.help("put it right, or name another file in `answer_tls`"));
+    }
 }
 
 /// One edit that cannot be read any more, because its files are gone, does not hold up the rest.
@@ -76,11 +112,11 @@ fn read_edit(
     spec: &RouteSpec,
     at: SystemTime,
     told: Option<&RouteTable>,
-    trusts: &mut Trusts,
+    context: Context<'_>,
     problems: &mut Problems,
 ) -> Option<Route> {
     let mut own = Problems::default();
-    let route = config::read_edit(spec, at, Some(trusts), &mut own);
+    let route = config::read_edit(spec, at, context, &mut own);
     if let Some(route) = &route {
         problems.extend(own.iter().cloned());
         config::lint_edit(route, told, problems);

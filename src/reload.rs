@@ -20,6 +20,7 @@ use crate::listen::{Doors, Inherited};
 use crate::load::{self, Loaded, Outcome};
 use crate::log::Log;
 use crate::plan::Snapshot;
+use crate::resolve::Home;
 use crate::route::{Entry, Order, Rank, Route, RouteTable, Row};
 use crate::systemd;
 use crate::watch::{Print, Watch};
@@ -36,6 +37,8 @@ pub struct Reloader {
     edits: Arc<Mutex<Edits>>,
     /// What it is asked for; `None` when the daemon ends.
     asks: Option<mpsc::Receiver<Ask>>,
+    /// Where resolvers ask.
+    home: Home,
     /// What the main socket was bound by.
     socket: SocketConfig,
     /// What the admin API's socket was bound by.
@@ -60,6 +63,8 @@ pub struct Parts {
     pub edits: Edits,
     /// What it will be asked for.
     pub asks: mpsc::Receiver<Ask>,
+    /// Where resolvers ask.
+    pub home: Home,
 }
 
 impl Reloader {
@@ -68,13 +73,14 @@ impl Reloader {
 
     /// Watches the files that the daemon was loaded from.
     pub fn new(daemon: Arc<Daemon>, parts: Parts) -> Self {
-        let Parts { doors, log, files, edits, asks } = parts;
+        let Parts { doors, log, files, edits, asks, home } = parts;
         let mut watch = Watch::new();
         watch.set(files.iter().cloned());
         let (edits, asks) = (Arc::new(Mutex::new(edits)), Some(asks));
         let config = daemon.config();
         let (socket, admin, state) = (config.socket.clone(), config.admin.clone(), edits::state_folder(&config));
-        Self { daemon, doors, log, watch, files, edits, asks, socket, admin, state, retired: Vec::new(), lost: 0 }
+        let (retired, lost) = (Vec::new(), 0);
+        Self { daemon, doors, log, watch, files, edits, asks, home, socket, admin, state, retired, lost }
     }
 
     /// Reloads at each SIGHUP and at each change of a file, and does what it is asked for; for ever.
@@ -162,10 +168,11 @@ impl Reloader {
         self.watch.begin();
         let (path, old, edits) =
             (Arc::clone(&self.daemon.config().path), self.daemon.snapshot(), Arc::clone(&self.edits));
+        let home = self.home.clone();
         let read = aside(move || {
             // Who does not put up with warnings wants all of them, however often they were said.
             let told = (!strict).then_some(&old.table);
-            let outcome = load::load(&path, Some(&old), told, |_| lock(&edits).layer().clone());
+            let outcome = load::load(&path, Some(&old), told, &home, |_| lock(&edits).layer().clone());
             let changes = outcome.loaded.as_ref().map(|new| Changes::between(&old.table, &new.snapshot.table));
             (outcome, changes)
         });

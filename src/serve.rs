@@ -28,7 +28,7 @@ async fn open(daemon: Arc<Daemon>, mut client: Box<Client>) -> Option<(Relay, Ar
     match connect(&daemon, &mut client).await {
         Ok(Answered::Connected(Connected { facts, upstream, tail, admitted })) => {
             let relay = Relay::between(client.into_stream(), upstream, tail);
-            let relay = relay.timeouts(daemon.relay_timeouts(&facts.route));
+            let relay = relay.timeouts(daemon.relay_timeouts(facts.course.settings()));
             Some((relay, daemon.relays.enter(facts), admitted))
         }
         Ok(Answered::HandedOff(facts)) => {
@@ -62,9 +62,9 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Answered, Refus
     let dialing = Box::pin(dial::first(plan, deadline)); // lets it go; keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
-    let Dialed { stream: upstream, route, address, failed, slot } = dialed; // no failover after this line
+    let Dialed { stream: upstream, course, address, failed, slot } = dialed; // no failover after this line
     let attempts = u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let facts = Facts { client: client.peer(), node: request.node, route, address, attempts, slot };
+    let facts = Facts { client: client.peer(), node: request.node, course, address, attempts, slot };
     if request.handoff {
         client.hand_off(upstream, &facts, deadline).await?;
         return Ok(Answered::HandedOff(facts));

@@ -6,7 +6,7 @@ use std::path::Path;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use portolan::node::NodeName;
-use portolan::route::{Origin, Pattern, Rank, Route, RouteTable};
+use portolan::route::{Origin, Pattern, Rank, Reach, Route, RouteTable};
 
 #[derive(Debug, Arbitrary)]
 enum Step<'a> {
@@ -55,7 +55,7 @@ fn route(pattern: &str, weight: i8) -> Option<Route> {
     Some(Route {
         pattern: Pattern::parse(pattern).ok()?,
         weight: weight.into(),
-        upstreams: Box::default(),
+        reach: Reach::Static(Box::default()),
         tls: None,
         settings: None,
         is_final: false,

@@ -84,7 +84,9 @@ pub(super) async fn close(daemon: Arc<Daemon>, peer: &Peer, which: CloseView) ->
     let closing = blocking(move || {
         let relays = &daemon.relays;
         match which {
-            CloseView::Match(pattern) => relays.cut_where(Cut::Closed, |relay| relay.route.pattern.as_str() == pattern),
+            CloseView::Match(pattern) => {
+                relays.cut_where(Cut::Closed, |relay| relay.course.pattern() == Some(pattern.as_str()))
+            }
             CloseView::Node(node) => relays.cut_where(Cut::Closed, |relay| relay.node.as_str() == node),
             CloseView::Ids(ids) => ids.into_iter().filter(|id| relays.cut(*id, Cut::Closed)).count(),
         }

@@ -60,7 +60,7 @@ struct Place<'a> {
 
 fn places<'a>(route: &'a Row<Route>, all: &[&Arc<Row<Route>>]) -> impl Iterator<Item = Place<'a>> {
     let has_equals = all.iter().filter(|other| other.weight == route.weight).count() > 1;
-    let upstreams = (1..).zip(&route.upstreams);
+    let upstreams = (1..).zip(route.reach.upstreams());
     upstreams.map(move |(number, upstream)| Place { route, upstream, number, has_equals })
 }
 
@@ -92,7 +92,7 @@ impl Place<'_> {
                 Origin::Edit { .. } => ", behind the files' because it was added at run time",
             };
         }
-        let hosts = self.route.upstreams.len();
+        let hosts = self.route.reach.upstreams().len();
         if hosts > 1 {
             why += &format!(", host {} of {hosts}", self.number);
         }

@@ -111,7 +111,7 @@ fn path_of(path: &std::path::Path) -> String {
 
 /// Whether a relay was dialed by the route with this pattern, and to this node.
 fn is_wanted(relay: &Facts, pattern: Option<&str>, node: Option<&str>) -> bool {
-    pattern.is_none_or(|pattern| relay.route.pattern.as_str() == pattern)
+    pattern.is_none_or(|pattern| relay.course.pattern() == Some(pattern))
         && node.is_none_or(|node| relay.node.as_str() == node)
 }
 

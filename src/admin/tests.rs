@@ -20,8 +20,9 @@ use crate::load;
 use crate::node::NodeName;
 use crate::plan::Snapshot;
 use crate::relay::testing::facts;
+use crate::resolve::Home;
 use crate::route::testing::{route, row};
-use crate::route::{Host, Origin, Route, RouteTable, Taken, Upstream};
+use crate::route::{Host, Origin, Reach, Route, RouteTable, Taken, Upstream};
 
 /// A daemon whose table has these routes, and the end at which changes are asked for.
 struct Api {
@@ -70,7 +71,9 @@ impl Api {
         }
         std::fs::write(folder.path().join("routes.toml"), routes).unwrap();
         std::fs::write(folder.path().join("portolan.toml"), "").unwrap();
-        let loaded = load::load(&folder.path().join("portolan.toml"), None, None, |_| Layer::default()).loaded.unwrap();
+        let home = Home::on(tokio::runtime::Handle::current());
+        let loaded =
+            load::load(&folder.path().join("portolan.toml"), None, None, &home, |_| Layer::default()).loaded.unwrap();
         let (control, asks) = Control::new();
         Self { daemon: Arc::new(Daemon::new(loaded)), control, asks, _folder: folder }
     }
@@ -295,7 +298,7 @@ async fn what_is_explained_is_the_order_of_the_plan() {
     let routes = [("db", 7, [dead, alive]), ("^d", 9, [dead, dead]), ("b$", 7, [alive, alive])].map(
         |(pattern, weight, hosts)| {
             let upstreams = hosts.map(|host| Upstream { host: Host::Ip(host.ip()), port: host.port() }).into();
-            Route { upstreams, ..route(pattern, weight) }
+            Route { reach: Reach::Static(upstreams), ..route(pattern, weight) }
         },
     );
     let table = RouteTable::from_entries(routes.into()).unwrap();
@@ -308,7 +311,9 @@ async fn what_is_explained_is_the_order_of_the_plan() {
     };
     let planned = || {
         let plan = api.daemon.plan(NodeName::parse("db").unwrap(), None);
-        plan.map(|one| format!("\"{}\" \"{}\"", one.route.pattern, one.upstream())).collect::<Vec<_>>()
+        let text =
+            |one: crate::plan::Candidate| format!("\"{}\" \"{}\"", one.course.pattern().unwrap(), one.upstream());
+        plan.candidates().map(text).collect::<Vec<_>>()
     };
     let before = explained().await;
     assert!(api.daemon.upstreams.is_empty(), "nothing is noted as wanted");

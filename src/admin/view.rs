@@ -20,7 +20,7 @@ pub use resolve::{
 };
 
 use crate::config::{Place, Problem, visible};
-use crate::route::{Origin, Route, Timeout, TlsPolicy};
+use crate::route::{Origin, Reach, Route, Timeout, TlsPolicy};
 
 /// A route as it may be written: the keys of `[[route]]`, with every default filled in and every path absolute.
 /// What this says, a routes file says in the same words.
@@ -32,11 +32,19 @@ pub struct RouteSpec {
     pub pattern: String,
     /// Strict order, highest first.
     pub weight: i64,
-    /// Each as `host:port`, an IPv6 address as `[address]:port`.
+    /// Each as `host:port`, an IPv6 address as `[address]:port`; of a route that asks a resolver with or without port,
+    /// in place of the answers' hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host: Vec<String>,
-    /// TLS to the upstream.
-    #[serde(default, skip_serializing_if = "TlsSpec::is_plain")]
-    pub tls: TlsSpec,
+    /// In place of the answers' ports; only of a route that asks a resolver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The resolver that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<String>,
+    /// TLS to the upstream; left out for plain TCP, and where a resolver's answer has the word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
     /// A duration such as `1500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<String>,
@@ -292,8 +300,13 @@ impl RouteSpec {
         Self {
             pattern: route.pattern.as_str().to_owned(),
             weight: route.weight,
-            host: route.upstreams.iter().map(ToString::to_string).collect(),
-            tls: route.tls.as_deref().map_or(TlsSpec::Switch(false), TlsSpec::of),
+            host: hosts(&route.reach),
+            port: route.reach.asked().and_then(|asked| asked.port),
+            resolver: route.reach.asked().map(|asked| asked.resolver.to_string()),
+            tls: match &route.tls {
+                Some(policy) => Some(TlsSpec::of(policy)),
+                None => route.reach.asked().filter(|asked| asked.is_plain).map(|_| TlsSpec::Switch(false)),
+            },
             connect_timeout: timeout(settings.connect_timeout.map(Timeout::After)),
             race_after: timeout(settings.race_after),
             source: settings.source.as_ref().map(ToString::to_string),
@@ -305,6 +318,13 @@ impl RouteSpec {
             name: route.name.as_deref().map(str::to_owned),
             description: route.description.as_deref().map(str::to_owned),
         }
+    }
+}
+
+fn hosts(reach: &Reach) -> Vec<String> {
+    match reach {
+        Reach::Static(upstreams) => upstreams.iter().map(ToString::to_string).collect(),
+        Reach::Asked(asked) => asked.hosts.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -323,10 +343,6 @@ impl TlsSpec {
             pin_sha256: policy.pins.iter().map(|pin| STANDARD.encode(pin)).collect(),
             insecure_skip_verify: policy.insecure_skip_verify,
         })
-    }
-
-    fn is_plain(&self) -> bool {
-        *self == Self::Switch(false)
     }
 }
 

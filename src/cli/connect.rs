@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Exit, Which, socket_candidates};
 use crate::client::{Client, ConnectError};
 use crate::node::NodeName;
-use crate::request::MAX_DEADLINE;
+use crate::request::{FailedAttempt, MAX_DEADLINE};
 
 /// Join stdin and stdout to a node
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -106,12 +106,19 @@ fn told(error: &ConnectError) -> String {
     let mut lines = vec![error.to_string()];
     for attempt in &problem.attempts {
         let (address, stage, error) = (&attempt.address, &attempt.stage, &attempt.error);
-        lines.push(format!("  {address}, {stage}: {error} ({} ms), route {}", attempt.ms, attempt.pattern));
+        lines.push(format!("  {address}, {stage}: {error} ({} ms){}", attempt.ms, course(attempt)));
     }
     if problem.more_attempts > 0 {
         lines.push(format!("  and {} more attempts", problem.more_attempts));
     }
     lines.iter().map(|line| line.replace(char::is_control, "\u{fffd}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What an attempt was made for, behind it.
+fn course(attempt: &FailedAttempt) -> String {
+    let route = attempt.pattern.as_ref().map(|pattern| format!(", route {pattern}"));
+    let resolver = attempt.resolver.as_ref().map(|resolver| format!(", resolver {resolver}"));
+    route.into_iter().chain(resolver).collect()
 }
 
 #[cfg(test)]

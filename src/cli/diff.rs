@@ -157,7 +157,8 @@ impl Running {
 
 /// A relay whose route would be gone, and what its node would get instead.
 fn stranded(relay: RelayView, new: &RouteTable) -> Option<StrandedRelay> {
-    if new.get(&relay.pattern).is_some() {
+    // One that discovery has led to belongs to no route.
+    if relay.pattern.as_deref().is_none_or(|pattern| new.get(pattern).is_some()) {
         return None;
     }
     let node = NodeName::parse(&relay.node).ok();
@@ -184,6 +185,7 @@ fn write_text(diff: &DiffView, console: &mut Console<'_>) -> io::Result<()> {
     for StrandedRelay { relay, then } in &diff.relays {
         let then = then.as_deref().map_or("no route".to_owned(), |pattern| format!("by {pattern}"));
         let RelayView { node, pattern, address, .. } = relay;
+        let pattern = pattern.as_deref().unwrap_or_default();
         let line = format!("{node} at {address} by {pattern}; the next request: {then}");
         writeln!(console.out, "  {}", visible(&line))?;
     }

@@ -89,7 +89,7 @@ fn candidate_text(number: usize, candidate: &CandidateView, route: Option<&Route
 
 /// What is spoken, and from where.
 fn how(route: &RouteSpec) -> String {
-    let mut how = tls(&route.tls);
+    let mut how = route.tls.as_ref().map(tls).unwrap_or_default();
     if how.is_empty() {
         "plain TCP".clone_into(&mut how);
     }

@@ -119,15 +119,20 @@ impl List {
 const HEAD: [&str; 8] = ["id", "client", "node", "route", "address", "up", "down", "age"];
 
 fn cells(relay: &RelayView, users: &mut Users) -> [String; 8] {
-    let RelayView { id, client, node, pattern, address, up, down, ms } = relay;
+    let RelayView { id, client, node, pattern, resolver, address, up, down, ms } = relay;
     let client = match client {
         Some(ClientView::Process { uid, pid: Some(pid) }) => format!("{} {pid}", users.name(*uid)),
         Some(ClientView::Process { uid, pid: None }) => users.name(*uid).to_owned(),
         Some(ClientView::Tcp { address }) => address.clone(),
         None => "-".to_owned(),
     };
+    let course = match (pattern, resolver) {
+        (Some(pattern), _) => pattern.clone(),
+        (None, Some(resolver)) => format!("resolver {resolver}"),
+        (None, None) => "-".to_owned(),
+    };
     let age = age(Duration::from_millis(*ms));
-    [id.to_string(), client, node.clone(), pattern.clone(), address.clone(), bytes(*up), bytes(*down), age]
+    [id.to_string(), client, node.clone(), course, address.clone(), bytes(*up), bytes(*down), age]
 }
 
 /// The names of users, each asked for once.
@@ -181,7 +186,8 @@ mod tests {
             id: 7,
             client,
             node: "db@prod".to_owned(),
-            pattern: "^db@".to_owned(),
+            pattern: Some("^db@".to_owned()),
+            resolver: None,
             address: "10.0.1.50:4370".to_owned(),
             up: 1,
             down: 2048,

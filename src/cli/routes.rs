@@ -48,8 +48,17 @@ struct Add {
     #[arg(value_name = "MATCH")]
     pattern: String,
     /// Where the node may be reached, as host:port, tried in this order; may be given several times
-    #[arg(long, value_name = "HOST:PORT", required = true)]
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "resolver")]
     host: Vec<String>,
+    /// Ask this resolver where the node is; --host, --port and TLS are then in place of what it answers
+    #[arg(long, value_name = "NAME")]
+    resolver: Option<String>,
+    /// In place of the port that the resolver answers
+    #[arg(long, requires = "resolver")]
+    port: Option<u16>,
+    /// Plain TCP, also where the resolver answers that TLS is spoken
+    #[arg(long, requires = "resolver", conflicts_with = "tls")]
+    no_tls: bool,
     /// Strict order, highest first
     #[arg(long, default_value_t = 100, allow_negative_numbers = true)]
     weight: i64,
@@ -198,11 +207,18 @@ impl Add {
             pin_sha256: self.pin_sha256.clone(),
             insecure_skip_verify: self.insecure_skip_verify,
         };
-        let tls = if policy == TlsPolicySpec::default() { TlsSpec::Switch(self.tls) } else { TlsSpec::Policy(policy) };
+        let tls = if policy == TlsPolicySpec::default() {
+            let switch = if self.no_tls { Some(false) } else { self.tls.then_some(true) };
+            switch.map(TlsSpec::Switch)
+        } else {
+            Some(TlsSpec::Policy(policy))
+        };
         Ok(RouteSpec {
             pattern: self.pattern.clone(),
             weight: self.weight,
             host: self.host.clone(),
+            port: self.port,
+            resolver: self.resolver.clone(),
             tls,
             connect_timeout: self.connect_timeout.clone(),
             race_after: self.race_after.clone(),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::admin::view::{OriginView, RouteView, TlsSpec};
+use crate::admin::view::{OriginView, RouteSpec, RouteView, TlsSpec};
 use crate::config::visible;
 
 /// Writes routes in columns: weight, pattern, hosts, what is special, origin and name.
@@ -56,16 +56,28 @@ pub(super) fn age(time: Duration) -> String {
 
 fn cells(route: &RouteView) -> [String; 6] {
     let spec = &route.spec;
-    let marks = [(spec.tls != TlsSpec::Switch(false), "tls"), (spec.is_final, "final")];
+    let marks =
+        [(spec.tls.as_ref().is_some_and(|tls| *tls != TlsSpec::Switch(false)), "tls"), (spec.is_final, "final")];
     let marks: Vec<&str> = marks.iter().filter(|mark| mark.0).map(|mark| mark.1).collect();
     [
         spec.weight.to_string(),
         spec.pattern.clone(),
-        spec.host.join(", "),
+        hosts(spec),
         marks.join(", "),
         origin(route),
         spec.name.clone().unwrap_or_default(),
     ]
+}
+
+/// Where a route leads; `host:1 by fleet` where a resolver is asked.
+fn hosts(spec: &RouteSpec) -> String {
+    let port = spec.port.map(|port| format!("port {port}"));
+    let hosts: Vec<_> = spec.host.iter().cloned().chain(port).collect();
+    match &spec.resolver {
+        Some(resolver) if hosts.is_empty() => format!("by {resolver}"),
+        Some(resolver) => format!("{} by {resolver}", hosts.join(", ")),
+        None => hosts.join(", "),
+    }
 }
 
 /// Where a route is written.

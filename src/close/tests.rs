@@ -1,13 +1,13 @@
 //! What each outcome is told as, and failed attempts for the tests of every room.
 
 use super::*;
-use crate::route::{Host, Upstream, testing};
+use crate::route::{Host, Reach, Route, Upstream, testing};
 
 /// A failed attempt of 12 ms for a route with this pattern.
 pub(crate) fn attempt(pattern: &str, address: &str, stage: Stage, error: DialError) -> Attempt {
     let upstreams = [Upstream { host: Host::Name("h".into()), port: 1 }].into();
-    let route = testing::row(Route { upstreams, ..testing::route(pattern, 100) });
-    Attempt { route, address: address.into(), stage, error, took: Duration::from_millis(12) }
+    let route = testing::row(Route { reach: Reach::Static(upstreams), ..testing::route(pattern, 100) });
+    Attempt { course: route.into(), address: address.into(), stage, error, took: Duration::from_millis(12) }
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_table_of_outcomes() {
         (bad(BadHead::Malformed(text())), 400, "bad_request", "http_request_error", 1),
         (bad(BadHead::BytesBehind), 400, "bad_request", "http_request_error", 1),
         (
-            handoff(NoHandoff::Tls(attempt("x", "", Stage::Tls, DialError::TimedOut).route)),
+            handoff(NoHandoff::Tls(attempt("x", "", Stage::Tls, DialError::TimedOut).course)),
             409,
             "no_handoff",
             "http_request_denied",
@@ -81,7 +81,7 @@ fn a_refusal_says_what_to_do() {
         Refused::BadHead(BadHead::TooLarge).detail(),
         "this is not a request: the head is longer than 8192 bytes"
     );
-    let tls = attempt("^db@", "", Stage::Tls, DialError::TimedOut).route;
+    let tls = attempt("^db@", "", Stage::Tls, DialError::TimedOut).course;
     assert_eq!(
         Refused::NoHandoff(NoHandoff::Tls(tls)).detail(),
         "hand-off needs a plain TCP upstream; route \"^db@\" has TLS: ask without handoff=1"

@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::document::walk;
 use super::forward::{self, forward};
 use super::problem::{Problem, Problems};
+use super::resolver::{discovery, resolvers};
 use super::route_settings::{DIALING, RELAYS, SILENCE};
 use super::routes_list::routes;
 use super::section::{Keys, Section};
@@ -22,8 +23,8 @@ use super::source::Source;
 
 pub(super) const KEYS: Keys = Keys {
     heading: "",
-    known: &["routes", "state", "socket", "admin", "forward", "dial", "limits", "log"],
-    later: &["node", "discovery", "resolver", "gateway"],
+    known: &["routes", "state", "socket", "admin", "forward", "dial", "discovery", "resolver", "limits", "log"],
+    later: &["node", "gateway"],
 };
 
 pub(super) const SOCKET_KEYS: Keys =
@@ -64,6 +65,8 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
         let (admin, path_of_admin) = admin(root, scope);
         let forwards: Vec<_> =
             root.sections("forward", &forward::KEYS).iter().filter_map(|section| forward(section, scope)).collect();
+        let resolvers = resolvers(root);
+        let discovery = discovery(root, &resolvers);
         check_addresses(root, path_of_socket.into_iter().chain(path_of_admin).collect(), &forwards);
         Config {
             path: Arc::clone(source.path()),
@@ -75,6 +78,8 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
             dial: dial(root),
             limits: limits(root),
             log: log(root),
+            resolvers,
+            discovery,
         }
     })
 }

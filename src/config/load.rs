@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::context::Context;
 use super::daemon_file;
 use super::document::{open, open_in_place_of};
 use super::problem::{Place, Problem, Problems};
@@ -51,7 +52,8 @@ pub fn load(
 ) -> Option<(Config, LoadedRoutes)> {
     let errors = problems.errors();
     let config = read_config(path, scope, problems)?;
-    let routes = routes_files(&config.routes, problems).and_then(|files| load_routes(&files, trusts, problems));
+    let routes = routes_files(&config.routes, problems)
+        .and_then(|files| load_routes(&files, Context { trusts, resolvers: Some(config.resolver_names()) }, problems));
     routes.filter(|_| problems.errors() == errors).map(|routes| (config, routes))
 }
 
@@ -67,19 +69,22 @@ pub fn load_config(path: &Path, scope: Scope, problems: &mut Problems) -> Option
     read_config(path, scope, problems).filter(|_| problems.errors() == errors)
 }
 
-/// Loads routes files as one table, in this order. `trusts` opens the files that `tls` names; without it they are
-/// not looked at. `None` when a file is refused.
-pub fn load_routes(files: &[PathBuf], trusts: Option<&mut Trusts>, problems: &mut Problems) -> Option<LoadedRoutes> {
+/// Loads routes files as one table, in this order. `None` when a file is refused.
+pub fn load_routes<'a>(
+    files: &[PathBuf],
+    context: impl Into<Context<'a>>,
+    problems: &mut Problems,
+) -> Option<LoadedRoutes> {
     let errors = problems.errors();
     let sources: Vec<_> = files.iter().filter_map(|file| open(file, problems)).collect();
-    routes_of(sources, trusts, problems).filter(|_| problems.errors() == errors)
+    routes_of(sources, context.into(), problems).filter(|_| problems.errors() == errors)
 }
 
 /// Loads routes files, the second of each pair, as if each were the first. Certificates are not looked at.
 pub fn load_routes_in_place_of(files: &[(PathBuf, PathBuf)], problems: &mut Problems) -> Option<LoadedRoutes> {
     let errors = problems.errors();
     let sources: Vec<_> = files.iter().filter_map(|(other, file)| open_in_place_of(other, file, problems)).collect();
-    routes_of(sources, None, problems).filter(|_| problems.errors() == errors)
+    routes_of(sources, Context::default(), problems).filter(|_| problems.errors() == errors)
 }
 
 /// What is wrong with a text, if it were the file `name`; no file is looked at.
@@ -88,13 +93,13 @@ pub fn check_text(kind: Kind, name: &Path, text: &str) -> Problems {
     let source = Source::new(name, text.to_owned());
     match kind {
         Kind::Daemon => drop(daemon_file::read_config(&source, Scope::Text, &mut problems)),
-        Kind::Routes => drop(routes_of(vec![source], None, &mut problems)),
+        Kind::Routes => drop(routes_of(vec![source], Context::default(), &mut problems)),
     }
     problems
 }
 
-fn routes_of(sources: Vec<Arc<Source>>, trusts: Option<&mut Trusts>, problems: &mut Problems) -> Option<LoadedRoutes> {
-    let mut policies = Policies::new(trusts);
+fn routes_of(sources: Vec<Arc<Source>>, context: Context<'_>, problems: &mut Problems) -> Option<LoadedRoutes> {
+    let mut policies = Policies::new(context);
     let mut files = Vec::with_capacity(sources.len());
     let mut all = Vec::new();
     for source in &sources {
@@ -118,9 +123,13 @@ fn report_taken(sources: &[Arc<Source>], problems: &mut Problems) {
     let mut first_places: HashMap<Box<str>, Place> = HashMap::new();
     for source in sources {
         let mut routes = Vec::new();
-        read_routes(source, &mut Policies::new(None), &mut Problems::default(), &mut routes, |route, span| {
-            (Box::from(route.pattern.as_str()), Place::new(source, span))
-        });
+        read_routes(
+            source,
+            &mut Policies::new(Context::default()),
+            &mut Problems::default(),
+            &mut routes,
+            |route, span| (Box::from(route.pattern.as_str()), Place::new(source, span)),
+        );
         for (pattern, place) in routes.into_iter().flatten() {
             match first_places.entry(pattern) {
                 Entry::Vacant(entry) => drop(entry.insert(place)),

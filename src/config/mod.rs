@@ -33,6 +33,10 @@ mod upstream;
 mod route_settings;
 /// Its `tls`.
 mod tls;
+// What may be asked where a node is.
+mod resolver;
+// What a route may name besides itself.
+mod context;
 /// The files together.
 mod load;
 /// One route that no file has.
@@ -48,6 +52,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
+pub use context::Context;
 pub use find::{ConfigNotFound, find_config};
 pub use lints::lint_edit;
 pub use load::{
@@ -55,6 +60,7 @@ pub use load::{
 };
 pub use owner::{UnknownOwner, resolve_group, resolve_user};
 pub use problem::{Place, Problem, Problems, Severity};
+pub use resolver::{DiscoveryConfig, ResolverConfig, ResolverKind};
 pub use routes_file::{Kind, kind_of};
 pub use routes_list::{FileNames, RoutesEntry, RoutesGlob, routes_files};
 pub use settings::{

@@ -25,11 +25,11 @@ const VERSIONS: [(&str, bool); 1] = [("v2", true)];
 const LONGEST_INTERFACE: usize = 15;
 
 /// What the route says; nothing, if it says nothing. A source that reaches none of the upstreams is a problem.
-pub(super) fn settings(route: &Section<'_>, upstreams: Option<&[Upstream]>) -> Option<Box<Settings>> {
+pub(super) fn settings(route: &Section<'_>, upstreams: &[Upstream]) -> Option<Box<Settings>> {
     let settings = Settings {
         connect_timeout: route.duration("connect_timeout", &DIALING),
         race_after: route.own_timeout("race_after", &DIALING),
-        source: source(route, upstreams.unwrap_or_default()),
+        source: source(route, upstreams),
         proxy_protocol: route.choice("proxy_protocol", &VERSIONS).unwrap_or(false),
         max_relays: route.integer("max_relays", RELAYS).and_then(|relays| usize::try_from(relays).ok()),
         idle_timeout: route.own_timeout("idle_timeout", &SILENCE),

@@ -15,8 +15,8 @@ use super::routes_parts::{HEADER, PART};
 use super::section::{Keys, Section};
 use super::source::{Part, Source};
 use super::tls::{Policies, Written};
-use super::upstream::upstreams;
-use crate::route::{Origin, Pattern, Route};
+use super::upstream::reach;
+use crate::route::{Origin, Pattern, Reach, Route};
 
 pub(super) const KEYS: Keys = Keys { heading: "", known: &["route", "allow_empty"], later: &["proxy_route"] };
 
@@ -35,22 +35,13 @@ pub(super) const ROUTE_KEYS: Keys = Keys {
         "max_relays",
         "idle_timeout",
         "keepalive",
+        "resolver",
         "final",
         "name",
         "description",
         "disabled",
     ],
-    later: &[
-        "dialect",
-        "handshake_version",
-        "proto_version",
-        "cookie",
-        "flags",
-        "atom_mapping",
-        "log_level",
-        "allow",
-        "resolver",
-    ],
+    later: &["dialect", "handshake_version", "proto_version", "cookie", "flags", "atom_mapping", "log_level", "allow"],
 };
 
 /// What a file is.
@@ -94,17 +85,17 @@ pub(super) fn route(
     let name = section.line("name").map(|name| *name.get_ref());
     let called = name.or(text.as_ref().map(|text| *text.get_ref())).unwrap_or_default();
     let tls = policies.read(section, called, written);
-    let upstreams = upstreams(section);
+    let reach = reach(section, policies.context());
     let weight = section.integer("weight", i64::MIN..=i64::MAX).unwrap_or(100);
-    let settings = settings(section, upstreams.as_deref());
+    let settings = settings(section, reach.as_ref().map_or(&[], Reach::upstreams));
     let is_final = section.boolean("final").unwrap_or(false);
     let description = section.string("description").map(|text| (*text.get_ref()).into());
 
     let span = text?.span();
     let source = section.document().source();
     let origin = Origin::File { file: Arc::clone(source.path()), line: source.line_number(span.start) };
-    let (pattern, upstreams, name) = (pattern?, upstreams?, name.map(Into::into));
-    let route = Route { pattern, weight, upstreams, tls, settings, is_final, name, description, origin };
+    let (pattern, reach, name) = (pattern?, reach?, name.map(Into::into));
+    let route = Route { pattern, weight, reach, tls, settings, is_final, name, description, origin };
     Some((route, source.in_file(&span)))
 }
 

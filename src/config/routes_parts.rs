@@ -170,7 +170,7 @@ mod tests {
 
     /// Everything that comes of a text that is cut into parts of this size.
     fn read(text: &str, size: usize) -> (Vec<(Route, Range<usize>)>, usize, String) {
-        read_with(Policies::new(None), text, size)
+        read_with(Policies::new(None.into()), text, size)
     }
 
     fn read_with(mut policies: Policies<'_>, text: &str, size: usize) -> (Vec<(Route, Range<usize>)>, usize, String) {
@@ -257,7 +257,7 @@ mod tests {
             + &"[[route]]\nmatch = 'b'\nhost = 'h'\n".repeat(3);
         let source = Source::new(Path::new("r"), text);
         let parts = Part::split(&source, 1, HEADER);
-        let policies = Policies::new(None);
+        let policies = Policies::new(None.into());
         let alone: Vec<_> = parts.iter().map(|part| read_part(part, &policies, |_, _| ()).stands_alone).collect();
         assert_eq!(alone, [true; 5]);
     }
@@ -267,7 +267,7 @@ mod tests {
         let alone = |lines: &str| {
             let source = Source::new(Path::new("r"), format!("[[route]]\n{lines}\n[[route]]\n"));
             let parts = Part::split(&source, 1, HEADER);
-            read_part(&parts[0], &Policies::new(None), |_, _| ()).stands_alone
+            read_part(&parts[0], &Policies::new(None.into()), |_, _| ()).stands_alone
         };
         for inside in ["x =", "match = 'a", "match = \"\\d\"", "host = a", "host = 'a'\nhost = 'b'", "]"] {
             assert!(alone(inside), "{inside}");
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn files_of_tls_are_blamed_where_they_are_named_first() {
         let text = "[[route]]\nmatch = 'a'\nhost = 'h:1'\ntls = { cert = 'no.crt', key = 'no.key' }\n".repeat(9);
-        let said = |size| read_with(Policies::new(Some(&mut Trusts::new(None))), &text, size).2;
+        let said = |size| read_with(Policies::new(Some(&mut Trusts::new(None)).into()), &text, size).2;
         assert!(said(1).starts_with("error: `no.crt` does not exist\n --> r:4:16\n"), "{}", said(1));
         assert!(said(1).ends_with("\n\n1 error\n"), "{}", said(1));
         assert_eq!(said(1), said(1000));

@@ -229,6 +229,35 @@ impl<'a> Section<'a> {
         Some(Self::open(self.document, table, value.span(), keys))
     }
 
+    /// The tables of a key by their names, `[key.NAME]`, each with the keys that `keys` says for it.
+    pub(super) fn named(
+        &self,
+        key: &str,
+        heading: &str,
+        keys: impl Fn(&Self) -> &'static Keys,
+    ) -> Vec<(Spanned<&'a str>, Self)> {
+        const ANY: Keys = Keys { heading: "", known: &[], later: &[] };
+
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let help = format!("write {heading} on a line of its own");
+        let Some(tables) = value.get_ref().as_table() else {
+            self.wrong_type(key, value, "a table of tables", &help);
+            return Vec::new();
+        };
+        let mut sections = Vec::with_capacity(tables.len());
+        for (name, value) in tables {
+            let Some(table) = value.get_ref().as_table() else {
+                self.wrong_type(name.get_ref(), value, "a table", &help);
+                continue;
+            };
+            let document = self.document;
+            let keys = keys(&Self { document, table, span: value.span(), keys: &ANY });
+            let name = Spanned::new(name.span(), name.get_ref().as_ref());
+            sections.push((name, Self::open(document, table, value.span(), keys)));
+        }
+        sections
+    }
+
     /// The tables of a key that may stand several times.
     pub(super) fn sections(&self, key: &str, keys: &'static Keys) -> Vec<Self> {
         let Some(value) = self.value(key) else { return Vec::new() };

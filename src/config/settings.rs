@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::resolver::{DiscoveryConfig, ResolverConfig};
 use super::routes_list::RoutesEntry;
 use crate::node::NodeName;
 
@@ -31,6 +32,17 @@ pub struct Config {
     pub limits: Limits,
     /// The log.
     pub log: LogConfig,
+    /// What may be asked where a node is.
+    pub resolvers: Vec<ResolverConfig>,
+    /// What is asked for what no route has reached, if anything is.
+    pub discovery: Option<DiscoveryConfig>,
+}
+
+impl Config {
+    /// The names of the resolvers.
+    pub fn resolver_names(&self) -> Vec<Arc<str>> {
+        self.resolvers.iter().map(|resolver| Arc::clone(&resolver.name)).collect()
+    }
 }
 
 /// `[socket]`

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::document::walk;
 use super::problem::{Place, Problem, Problems};
 use super::routes_file::{KEYS, ROUTE_KEYS, route};
@@ -13,7 +14,6 @@ use super::section::{Section, brief};
 use super::source::Source;
 use super::tls::Policies;
 use crate::admin::view::RouteSpec;
-use crate::dial::Trusts;
 use crate::route::{Origin, Route};
 
 /// No key of a route is nested deeper; TOML's own reader has a limit too, and a less telling text.
@@ -22,11 +22,11 @@ const MAX_DEPTH: usize = 8;
 /// Reads the object of a `[[route]]`: every key that a routes file may have, except `disabled`, and no relative path.
 /// The text that is shown in problems is called `what`. `trusts` opens the files that `tls` names; without it they are
 /// not looked at. `None` when there is an error; `problems` says which.
-pub fn read_spec(
+pub fn read_spec<'a>(
     what: &Path,
     json: &Value,
     origin: Origin,
-    trusts: Option<&mut Trusts>,
+    context: impl Into<Context<'a>>,
     problems: &mut Problems,
 ) -> Option<Route> {
     let errors = problems.errors();
@@ -39,7 +39,9 @@ pub fn read_spec(
             section.report(section.key_span("disabled"), problem.help("remove it: an edit is in force or not there"));
         }
         let is_absolute = check_paths(section);
-        let (mut policies, mut written) = (Policies::new(trusts.filter(|_| is_absolute)), Vec::new());
+        let Context { trusts, resolvers } = context.into();
+        let context = Context { trusts: trusts.filter(|_| is_absolute), resolvers };
+        let (mut policies, mut written) = (Policies::new(context), Vec::new());
         let route = route(section, &policies, &mut written);
         policies.open(section.document(), written);
         route
@@ -48,16 +50,16 @@ pub fn read_spec(
 }
 
 /// Reads an edit that was made at this time, as [`read_spec`] does.
-pub fn read_edit(
+pub fn read_edit<'a>(
     spec: &RouteSpec,
     at: SystemTime,
-    trusts: Option<&mut Trusts>,
+    context: impl Into<Context<'a>>,
     problems: &mut Problems,
 ) -> Option<Route> {
     let origin = Origin::Edit { at };
     let what = origin.to_string();
     match serde_json::to_value(spec) {
-        Ok(json) => read_spec(Path::new(&what), &json, origin, trusts, problems),
+        Ok(json) => read_spec(Path::new(&what), &json, origin, context, problems),
         Err(error) => {
             problems.push(Problem::error(error.to_string()).at(Place::of_file(Path::new(&what))));
             None
@@ -132,7 +134,9 @@ mod tests {
 
     use super::*;
     use crate::config::{Kind, check_text};
-    use crate::route::{Host, Identity, Pattern, Settings, Source, Timeout, TlsPolicy, Upstream};
+    use crate::dial::Trusts;
+    use crate::route::{Asked, HostPort};
+    use crate::route::{Host, Identity, Pattern, Reach, Settings, Source, Timeout, TlsPolicy, Upstream};
 
     fn edit() -> Origin {
         Origin::Edit { at: SystemTime::UNIX_EPOCH }
@@ -160,7 +164,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(route.pattern.as_str(), r"^db@\d+$");
-        assert_eq!((route.weight, route.upstreams.len(), route.is_final), (-5, 2, true));
+        assert_eq!((route.weight, route.reach.upstreams().len(), route.is_final), (-5, 2, true));
         let settings = Settings {
             connect_timeout: Some(Duration::from_secs(2)),
             race_after: Some(Timeout::Never),
@@ -263,6 +267,15 @@ mod tests {
             any::<std::net::IpAddr>().prop_map(Host::Ip),
             "[a-z_][a-z0-9-]{0,9}(\\.[a-z][a-z0-9]{0,5}){0,2}".prop_map(|name| Host::Name(name.into())),
         ];
+        let own = (host.clone(), option::of(1..=u16::MAX)).prop_map(|(host, port)| HostPort { host, port });
+        let asked = ("[a-z]{1,3}", prop::collection::vec(own, 0..3), option::of(1..=u16::MAX)).prop_map(
+            |(resolver, hosts, port)| {
+                // That it is plain is said by `tls`.
+                let (resolver, hosts, is_plain) = (resolver.into(), hosts.into(), false);
+                Reach::Asked(Box::new(Asked { resolver, hosts, port, is_plain }))
+            },
+        );
+        let asked = option::of(asked);
         let upstreams =
             prop::collection::vec((host, 1..=u16::MAX).prop_map(|(host, port)| Upstream { host, port }), 1..4);
         let path = || "/[^\0]{0,12}".prop_map(std::path::PathBuf::from);
@@ -278,11 +291,11 @@ mod tests {
         let pattern = prop_oneof![r"[\^]?(\\Q)?[a-z@.' é\]-]{0,9}", r#"["\\]{2}'*"#]
             .prop_filter_map("no pattern", |text| Pattern::parse(&text).ok());
         let texts = (option::of("[^\\pC]{1,9}"), option::of("(?s).{0,20}"));
-        (pattern, any::<i64>(), upstreams, tls, any_settings(), any::<bool>(), texts).prop_map(
-            |(pattern, weight, upstreams, tls, settings, is_final, (name, description))| Route {
+        (pattern, any::<i64>(), (upstreams, asked), tls, any_settings(), any::<bool>(), texts).prop_map(
+            |(pattern, weight, (upstreams, asked), tls, settings, is_final, (name, description))| Route {
                 pattern,
                 weight,
-                upstreams: upstreams.into(),
+                reach: asked.unwrap_or(Reach::Static(upstreams.into())),
                 tls,
                 settings: Some(settings).filter(|settings| *settings != Settings::DEFAULT).map(Box::new),
                 is_final,

@@ -9,10 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use toml::Spanned;
 
+use super::context::Context;
 use super::document::Document;
 use super::problem::Problem;
 use super::section::{Keys, Section, brief};
-use crate::dial::{Opened, Trusts};
+use crate::dial::Opened;
 use crate::route::{Identity, TlsPolicy};
 
 pub(super) const KEYS: Keys = Keys {
@@ -21,11 +22,13 @@ pub(super) const KEYS: Keys = Keys {
     later: &[],
 };
 
+const ANSWER_KEYS: Keys = Keys { heading: "`answer_tls`", known: KEYS.known, later: &[] };
+
 /// The policies of a table: equal ones are one, and their files are opened once.
 pub(super) struct Policies<'a> {
     shared: Mutex<HashSet<Arc<TlsPolicy>>>,
     opened: HashSet<Arc<TlsPolicy>>,
-    trusts: Option<&'a mut Trusts>,
+    context: Context<'a>,
 }
 
 /// Where a policy is written first in a part of a file.
@@ -36,8 +39,13 @@ pub(super) struct Written {
 }
 
 impl<'a> Policies<'a> {
-    pub(super) fn new(trusts: Option<&'a mut Trusts>) -> Self {
-        Self { shared: Mutex::default(), opened: HashSet::new(), trusts }
+    pub(super) fn new(context: Context<'a>) -> Self {
+        Self { shared: Mutex::default(), opened: HashSet::new(), context }
+    }
+
+    /// What the routes may name.
+    pub(super) fn context(&self) -> &Context<'a> {
+        &self.context
     }
 
     /// The policy of a route, called `route` in messages; `written` gets it when it is not there yet. A problem has been
@@ -67,9 +75,20 @@ impl<'a> Policies<'a> {
         Some(policy)
     }
 
+    /// The policy of `answer_tls`; the default where it is not written.
+    pub(super) fn of_resolver(section: &Section<'_>, resolver: &str) -> TlsPolicy {
+        match section.value("answer_tls") {
+            None => TlsPolicy::default(),
+            Some(_) => section
+                .section("answer_tls", &ANSWER_KEYS)
+                .map(|tls| policy(&tls, &format!("[resolver.{}]", brief(resolver))))
+                .unwrap_or_default(),
+        }
+    }
+
     /// Opens the files of those that were not opened before.
     pub(super) fn open(&mut self, document: &Document, written: Vec<Written>) {
-        let Some(trusts) = &mut self.trusts else { return };
+        let Some(trusts) = &mut self.context.trusts else { return };
         for Written { policy, at, keys } in written {
             if !self.opened.insert(Arc::clone(&policy)) {
                 continue;

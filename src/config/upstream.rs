@@ -4,20 +4,54 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use super::context::Context;
 use super::problem::Problem;
+use super::resolver::no_resolver;
 use super::section::{Section, brief};
-use crate::route::{Host, Upstream};
+use crate::route::{Asked, Host, HostPort, Reach, Upstream};
 
-/// The upstreams of a route; `None` when one of them is wrong.
-pub(super) fn upstreams(route: &Section<'_>) -> Option<Box<[Upstream]>> {
+/// Where the nodes of a route may be reached; `None` when something of that is wrong.
+pub(super) fn reach(route: &Section<'_>, context: &Context<'_>) -> Option<Reach> {
     let port = route.integer("port", 1..=65535).and_then(|port| u16::try_from(port).ok());
+    if route.has("resolver") {
+        return asked(route, port, context).map(|asked| Reach::Asked(Box::new(asked)));
+    }
+    upstreams(route, port).map(Reach::Static)
+}
+
+/// The resolver of a route, and what the route says in its place.
+fn asked(route: &Section<'_>, port: Option<u16>, context: &Context<'_>) -> Option<Asked> {
+    let hosts = if route.has("host") { hosts(route) } else { Some(Box::default()) };
+    let is_plain = route.value("tls").is_some_and(|tls| tls.get_ref().as_bool() == Some(false));
+    let name = route.text("resolver")?;
+    let resolver = context.resolver(name.get_ref());
+    if resolver.is_none() {
+        route.report(name.span(), no_resolver(name.get_ref()));
+    }
+    Some(Asked { resolver: resolver?, hosts: hosts?, port, is_plain })
+}
+
+fn hosts(route: &Section<'_>) -> Option<Box<[HostPort]>> {
+    let texts = route.texts("host")?;
+    let hosts: Box<[_]> = texts.iter().filter_map(|text| host_port(route, text)).collect();
+    (hosts.len() == texts.len()).then_some(hosts)
+}
+
+/// A host with or without a port; `None` when it is wrong, which has been reported.
+pub(super) fn host_port(section: &Section<'_>, text: &toml::Spanned<&str>) -> Option<HostPort> {
+    let parsed = parse(text.get_ref());
+    parsed.map_err(|bad| section.report(text.span(), Problem::error(bad.message).help(bad.help))).ok()
+}
+
+fn upstreams(route: &Section<'_>, port: Option<u16>) -> Option<Box<[Upstream]>> {
     if !route.has("host") {
-        let help = "write where the node may be reached: host = 'db.example' and port = 4370";
+        let help = "write where the node may be reached: host = 'db.example' and port = 4370, or resolver = 'fleet'";
         route.document().report_missing(route.span(), Problem::error("the route has no `host`").help(help));
     }
     let hosts = route.texts("host")?;
-    let parse = |text: &toml::Spanned<&str>| match HostPort::parse(text.get_ref()) {
-        Ok(HostPort { host, port: own }) => match own.or(port) {
+    let upstream = |text: &toml::Spanned<&str>| {
+        let HostPort { host, port: own } = host_port(route, text)?;
+        match own.or(port) {
             Some(port) => Some(Upstream { host, port }),
             None => {
                 // A `port` that is wrong has been reported.
@@ -28,13 +62,9 @@ pub(super) fn upstreams(route: &Section<'_>) -> Option<Box<[Upstream]>> {
                 }
                 None
             }
-        },
-        Err(bad) => {
-            route.report(text.span(), Problem::error(bad.message).help(bad.help));
-            None
         }
     };
-    let upstreams: Box<[Upstream]> = hosts.iter().filter_map(parse).collect();
+    let upstreams: Box<[Upstream]> = hosts.iter().filter_map(upstream).collect();
     (upstreams.len() == hosts.len()).then_some(upstreams)
 }
 
@@ -43,13 +73,6 @@ fn shown(host: &Host) -> String {
         Host::Ip(IpAddr::V6(ip)) => format!("'[{ip}]:4370'"),
         host => format!("'{host}:4370'"),
     }
-}
-
-/// One `host`, with or without its own port.
-#[derive(Debug, PartialEq)]
-struct HostPort {
-    host: Host,
-    port: Option<u16>,
 }
 
 /// Why a text is no host.
@@ -65,45 +88,40 @@ impl BadHost {
     }
 }
 
-impl HostPort {
-    fn parse(text: &str) -> Result<Self, BadHost> {
-        if let Ok(ip) = IpAddr::from_str(text) {
-            return Ok(Self { host: Host::Ip(ip), port: None });
-        }
-        if let Some((scheme, rest)) = text.split_once("://") {
-            let host = rest.split('/').next().unwrap_or_default();
-            return Err(BadHost {
-                message: format!("`host` begins with the scheme {}://", brief(scheme)),
-                help: format!("write the host alone: '{}'; `tls` says how it is spoken to", brief(host)).into(),
-            });
-        }
-        let (host, port) = Self::split(text)?;
-        Ok(Self { host, port: port.map(parse_port).transpose()? })
+fn parse(text: &str) -> Result<HostPort, BadHost> {
+    if let Ok(ip) = IpAddr::from_str(text) {
+        return Ok(HostPort { host: Host::Ip(ip), port: None });
     }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.split('/').next().unwrap_or_default();
+        return Err(BadHost {
+            message: format!("`host` begins with the scheme {}://", brief(scheme)),
+            help: format!("write the host alone: '{}'; `tls` says how it is spoken to", brief(host)).into(),
+        });
+    }
+    let (host, port) = split(text)?;
+    Ok(HostPort { host, port: port.map(parse_port).transpose()? })
+}
 
-    fn split(text: &str) -> Result<(Host, Option<&str>), BadHost> {
-        if let Some(rest) = text.strip_prefix('[') {
-            let help = "write an IPv6 address with a port as '[fd00::1]:4370'";
-            let bad = || BadHost::new(format!("`host` is \"{}\", which is no address", brief(text)), help);
-            let (ip, rest) = rest.split_once(']').ok_or_else(bad)?;
-            let ip = Ipv6Addr::from_str(ip).ok().ok_or_else(bad)?;
-            let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(bad)?) };
-            return Ok((Host::Ip(ip.into()), port));
-        }
-        let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-        if port.is_some_and(|port| port.contains(':')) {
-            let message = format!("`host` is \"{}\", with more than one colon", brief(text));
-            return Err(BadHost::new(
-                message,
-                "write 'name:port', or an IPv6 address with its port as '[fd00::1]:4370'",
-            ));
-        }
-        if let Ok(ip) = IpAddr::from_str(name) {
-            return Ok((Host::Ip(ip), port));
-        }
-        check_name(name)?;
-        Ok((Host::Name(name.into()), port))
+fn split(text: &str) -> Result<(Host, Option<&str>), BadHost> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let help = "write an IPv6 address with a port as '[fd00::1]:4370'";
+        let bad = || BadHost::new(format!("`host` is \"{}\", which is no address", brief(text)), help);
+        let (ip, rest) = rest.split_once(']').ok_or_else(bad)?;
+        let ip = Ipv6Addr::from_str(ip).ok().ok_or_else(bad)?;
+        let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(bad)?) };
+        return Ok((Host::Ip(ip.into()), port));
     }
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    if port.is_some_and(|port| port.contains(':')) {
+        let message = format!("`host` is \"{}\", with more than one colon", brief(text));
+        return Err(BadHost::new(message, "write 'name:port', or an IPv6 address with its port as '[fd00::1]:4370'"));
+    }
+    if let Ok(ip) = IpAddr::from_str(name) {
+        return Ok((Host::Ip(ip), port));
+    }
+    check_name(name)?;
+    Ok((Host::Name(name.into()), port))
 }
 
 fn parse_port(text: &str) -> Result<u16, BadHost> {
@@ -149,7 +167,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> String {
-        match HostPort::parse(text) {
+        match parse(text) {
             Ok(HostPort { host, port }) => format!("{host} {port:?}"),
             Err(bad) => bad.message,
         }
@@ -184,9 +202,9 @@ mod tests {
     proptest! {
         #[test]
         fn an_upstream_is_read_as_it_is_written(text in r"(\[?[0-9a-f:.]{1,12}\]?|[a-z.-]{1,12})(:[0-9]{1,5})?") {
-            if let Ok(HostPort { host, port: Some(port) }) = HostPort::parse(&text) {
+            if let Ok(HostPort { host, port: Some(port) }) = parse(&text) {
                 let upstream = Upstream { host: host.clone(), port };
-                prop_assert_eq!(HostPort::parse(&upstream.to_string()).ok(), Some(HostPort { host, port: Some(port) }));
+                prop_assert_eq!(parse(&upstream.to_string()).ok(), Some(HostPort { host, port: Some(port) }));
             }
         }
     }

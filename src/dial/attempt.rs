@@ -1,19 +1,20 @@
 //! One try to reach one upstream, and how it failed.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::route::{Route, Row};
+use crate::plan::Course;
+use crate::resolve::NoAnswer;
 
 /// A failed attempt: what the client, the log and the commands show of it.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// The route that it was made for.
-    pub route: Arc<Row<Route>>,
-    /// The address that was dialed; while the name lookup lasts, the upstream as it is written.
+    /// What it was made for.
+    pub course: Course,
+    /// The address that was dialed; while the name lookup lasts, the upstream as it is written, and before that the
+    /// resolver's name.
     pub address: String,
     /// How far it came.
     pub stage: Stage,
@@ -26,6 +27,8 @@ pub struct Attempt {
 /// The steps of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Asking a resolver.
+    Resolve,
     /// Finding room: among the route's relays, then among the name lookups.
     Limit,
     /// Looking up the upstream's host name.
@@ -40,6 +43,7 @@ impl Stage {
     /// The stage's label, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Resolve => "resolve",
             Self::Limit => "limit",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
@@ -51,6 +55,9 @@ impl Stage {
 /// Why an attempt failed; every one of them lets the next candidate be tried, and most of them eject the upstream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
+    /// A resolver had no answer.
+    #[error("the resolver {0}")]
+    Unresolved(NoAnswer),
     /// The name service knows no such host.
     #[error("name not found")]
     NameNotFound,
@@ -115,7 +122,7 @@ impl DialError {
     /// Whether it is a reason to put the upstream behind others. What this machine lacks is not, nor that a credential
     /// of ours is refused: the upstream is there.
     pub fn ejects(&self) -> bool {
-        !matches!(self, Self::Full(_) | Self::Local(_) | Self::Credential(_))
+        !matches!(self, Self::Unresolved(_) | Self::Full(_) | Self::Local(_) | Self::Credential(_))
     }
 }
 

@@ -13,6 +13,7 @@ mod tls;
 mod tries;
 mod unseen;
 mod attempt;
+mod candidates;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -34,8 +35,7 @@ use self::network::Up;
 use self::race::{Race, Won};
 use crate::close::Refused;
 use crate::deadline::Deadline;
-use crate::plan::Plan;
-use crate::route::{Route, Row};
+use crate::plan::{Course, Plan};
 use crate::stream::Stream;
 
 /// An upstream that is up.
@@ -43,8 +43,8 @@ use crate::stream::Stream;
 pub struct Dialed {
     /// The connection, with its TLS handshake done.
     pub stream: Stream,
-    /// The route that led there.
-    pub route: Arc<Row<Route>>,
+    /// What led there.
+    pub course: Course,
     /// The address at its other end.
     pub address: SocketAddr,
     /// The attempts that failed before it.
@@ -60,8 +60,11 @@ pub async fn first(plan: Plan, deadline: Deadline) -> Result<Dialed, Refused> {
     let won = race.run().await;
     let failed = race.take_failed();
     match won {
-        Some(Won { up: Up { stream, address }, route, slot }) => Ok(Dialed { stream, route, address, failed, slot }),
-        None if race.candidates().is_unmatched() => Err(Refused::NoRoute),
+        Some(Won { up: Up { stream, address }, course, slot }) => Ok(Dialed { stream, course, address, failed, slot }),
+        None if race.candidates().is_unmatched() => Err(match race.candidates().unknown_to() {
+            Some(resolver) => Refused::Unknown(Arc::clone(resolver)),
+            None => Refused::NoRoute,
+        }),
         None => Err(Refused::AllFailed(failed)),
     }
 }
@@ -88,6 +91,8 @@ mod tests {
             files: Vec::new(),
             trusts: Arc::new(Trusts::new(None)),
             slots: Arc::default(),
+            resolvers: Arc::default(),
+            discovery: None,
         });
         let outcome = async |node| {
             let (upstreams, node) = (Arc::new(Upstreams::new(Drain::new())), NodeName::parse(node).unwrap());

@@ -54,7 +54,7 @@ impl Network for Sockets {
 
 async fn dial_address(candidate: &Candidate, address: SocketAddr, tries: &Tries) -> Option<Up> {
     let this = tries.begin(Stage::Tcp, Some(address));
-    match tcp::connect(address, candidate.route.settings()).await {
+    match tcp::connect(address, candidate.course.settings()).await {
         Ok(tcp) => secure(candidate, tcp, address, tries, this).await,
         Err(error) => {
             tries.fail(this, error);
@@ -68,10 +68,10 @@ async fn dial_address(candidate: &Candidate, address: SocketAddr, tries: &Tries)
 async fn dial_name(candidate: &Candidate, name: &str, tries: &Tries) -> Option<Up> {
     let lookup = tries.begin(Stage::Limit, None);
     let (port, last_good) = (candidate.upstream().port, candidate.health.last_good());
-    let route = Arc::clone(&candidate.route);
+    let course = candidate.course.clone();
     let connect = move |address| {
-        let route = Arc::clone(&route);
-        Box::pin(async move { tcp::connect(address, route.settings()).await }) as _
+        let course = course.clone();
+        Box::pin(async move { tcp::connect(address, course.settings()).await }) as _
     };
     let lookups = names::addresses(name).await;
     tries.reach(lookup, Stage::Dns);
@@ -113,12 +113,14 @@ async fn secure(
         tries.fail(this, error);
         return None;
     }
-    let Some(policy) = &candidate.route.tls else { return Some(Up { stream: Stream::Tcp(tcp), address }) };
+    let Some(policy) = candidate.health.tls() else { return Some(Up { stream: Stream::Tcp(tcp), address }) };
     tries.reach(this, Stage::Tls);
+    let certified = candidate.certified.as_deref().map(|name| Host::Name(name.into()));
+    let host = certified.as_ref().unwrap_or(&candidate.upstream().host);
     // Every policy of a table is opened before the table is in force.
     let done = match &candidate.trust {
         // In a box: a plain dial does not make room for it.
-        Some(trust) => Box::pin(trust.handshake(policy, &candidate.upstream().host, tcp, || tries.answer())).await,
+        Some(trust) => Box::pin(trust.handshake(policy, host, tcp, || tries.answer())).await,
         None => Err(DialError::Tls("its files were never opened".to_owned())),
     };
     match done {

@@ -10,13 +10,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::candidates::Candidates;
 use super::network::{Dialing, Up};
 use super::tries::Tries;
 use super::unseen::run_on;
 use super::{Attempt, DialError, Slot, Stage, Upstreams};
 use crate::deadline::Deadline;
-use crate::plan::Candidate;
-use crate::route::{Route, Row};
+use crate::plan::{Candidate, Course, Next};
 
 /// The race of one request.
 ///
@@ -33,6 +33,8 @@ pub(super) struct Race<'a, C> {
     runners: SmallVec<[Runner; 1]>,
     /// When the next candidate may start, if nothing else happens; `None`: not beside the last that was started.
     next: Option<Instant>,
+    /// The next candidate is being asked for.
+    is_asking: bool,
     /// There is nothing more to start.
     exhausted: bool,
     failed: Vec<Attempt>,
@@ -58,17 +60,18 @@ enum Running {
 /// The upstream that the request gets.
 pub(super) struct Won {
     pub(super) up: Up,
-    /// The route that led there.
-    pub(super) route: Arc<Row<Route>>,
+    /// What led there.
+    pub(super) course: Course,
     /// Its place among the route's relays, if the route bounds them.
     pub(super) slot: Option<Arc<Slot>>,
 }
 
-impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
+impl<'a, C: Candidates> Race<'a, C> {
     /// Nothing is started yet.
     pub(super) fn new(candidates: C, upstreams: &'a Upstreams, deadline: Deadline) -> Self {
         let (runners, next) = (SmallVec::new(), Some(Instant::now()));
-        Self { candidates, upstreams, deadline, runners, next, exhausted: false, failed: Vec::new() }
+        let (is_asking, exhausted, failed) = (false, false, Vec::new());
+        Self { candidates, upstreams, deadline, runners, next, is_asking, exhausted, failed }
     }
 
     /// Runs it to its end; `None` when all have failed, or the deadline is over.
@@ -93,14 +96,13 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
             if let Some(winner) = self.winner() {
                 return Poll::Ready(self.end(winner));
             }
-            if !self.runners.is_empty() && self.deadline.is_past() {
+            if (self.is_asking || !self.runners.is_empty()) && self.deadline.is_past() {
                 return Poll::Ready(self.end_at_deadline());
             }
-            if self.may_start() {
-                self.start();
+            if self.may_start() && self.start(cx).is_ready() {
                 continue;
             }
-            if self.runners.is_empty() {
+            if self.runners.is_empty() && !self.is_asking {
                 return Poll::Ready(None);
             }
             let due = self.due();
@@ -149,12 +151,18 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
 
     /// Starts the next candidate, if there is one. The plan is asked before the clock: whether anything matches does not
     /// depend on the time that is left.
-    fn start(&mut self) {
-        let next = self.candidates.next().filter(|_| !self.deadline.is_past());
-        let Some(candidate) = next else {
-            self.exhausted = true;
-            return;
-        };
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let next = self.candidates.poll_next(cx);
+        self.is_asking = next.is_pending();
+        match std::task::ready!(next) {
+            Some(Next::Failed(attempt)) => self.failed.push(attempt),
+            Some(Next::Candidate(candidate)) if !self.deadline.is_past() => self.run_candidate(candidate),
+            Some(Next::Candidate(_)) | None => self.exhausted = true,
+        }
+        Poll::Ready(())
+    }
+
+    fn run_candidate(&mut self, candidate: Candidate) {
         let began = Instant::now();
         candidate.health.begun();
         let tries = Arc::new(Tries::of(&candidate));
@@ -174,7 +182,9 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
     fn due(&self) -> Instant {
         let pending = self.runners.iter().filter(|runner| !runner.is_up()).map(|runner| runner.until);
         let glance = self.runners.last().filter(|_| self.next_start().is_some()).map(Runner::next_glance);
-        pending.chain(self.next_start()).chain(glance).fold(self.deadline.instant(), Instant::min)
+        // What is being asked for wakes the race by itself.
+        let next = self.next_start().filter(|_| !self.is_asking);
+        pending.chain(next).chain(glance).fold(self.deadline.instant(), Instant::min)
     }
 
     /// One has won. Who stands before it without an answer is overtaken; the others are just not needed.
@@ -187,7 +197,7 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
             } else if index == winner {
                 runner.tries.failed(&mut self.failed);
                 let Running::Up(up) = runner.running else { return None };
-                won = Some(Won { up, route: runner.candidate.route, slot: runner.slot });
+                won = Some(Won { up, course: runner.candidate.course, slot: runner.slot });
             } else {
                 // One that is up is closed.
                 runner.run_on();
@@ -201,6 +211,7 @@ impl<'a, C: Iterator<Item = Candidate>> Race<'a, C> {
         if let Some(winner) = self.runners.iter().position(Runner::is_up) {
             return self.end(winner);
         }
+        self.failed.extend(self.candidates.give_up());
         for runner in take(&mut self.runners) {
             runner.tries.give_up(&DialError::TimedOut);
             runner.tries.failed(&mut self.failed);

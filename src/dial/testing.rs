@@ -133,7 +133,8 @@ pub(crate) fn upstream(port: u16) -> Upstream {
 pub(crate) fn candidate(upstreams: &Upstreams, port: u16) -> Candidate {
     let health = upstreams.meet(&upstream(port), None);
     Candidate {
-        route: row(route(&format!("port {port}"), 100)),
+        course: row(route(&format!("port {port}"), 100)).into(),
+        certified: None,
         trust: None,
         preface: None,
         turn: None,

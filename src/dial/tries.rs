@@ -9,13 +9,12 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Attempt, DialError, Health, Stage};
-use crate::plan::Candidate;
-use crate::route::{Route, Row};
+use crate::plan::{Candidate, Course};
 
 /// Each address of one candidate that was tried, and how far it has come.
 #[derive(Debug)]
 pub(super) struct Tries {
-    route: Arc<Row<Route>>,
+    course: Course,
     health: Arc<Health>,
     seen: Mutex<Seen>,
 }
@@ -49,8 +48,8 @@ pub(super) struct Which(usize);
 impl Tries {
     /// None yet.
     pub(super) fn of(candidate: &Candidate) -> Self {
-        let (route, health) = (Arc::clone(&candidate.route), Arc::clone(&candidate.health));
-        Self { route, health, seen: Mutex::default() }
+        let (course, health) = (candidate.course.clone(), Arc::clone(&candidate.health));
+        Self { course, health, seen: Mutex::default() }
     }
 
     /// An address is tried; `None` is the name lookup.
@@ -99,7 +98,7 @@ impl Tries {
         for one in self.seen().tries.iter_mut().filter(|one| one.end.is_none()) {
             let error = match one.stage {
                 Stage::Limit => DialError::Local("too many names are being looked up already".to_owned()),
-                Stage::Dns | Stage::Tcp | Stage::Tls => error.clone(),
+                Stage::Resolve | Stage::Dns | Stage::Tcp | Stage::Tls => error.clone(),
             };
             self.end(one, error);
         }
@@ -109,7 +108,7 @@ impl Tries {
     pub(super) fn failed(&self, into: &mut Vec<Attempt>) {
         into.extend(self.seen().tries.iter().filter_map(|one| match &one.end {
             Some(End::Failed(error, took)) => Some(Attempt {
-                route: Arc::clone(&self.route),
+                course: self.course.clone(),
                 address: self.address(one),
                 stage: one.stage,
                 error: error.clone(),
@@ -137,7 +136,8 @@ impl Tries {
         match one.end {
             None => {
                 let address = self.address(one);
-                debug!(route = %self.route.pattern, %address, stage = one.stage.as_str(), %error, "attempt failed");
+                let (route, resolver) = (self.course.pattern(), self.course.resolver());
+                debug!(route, resolver, %address, stage = one.stage.as_str(), %error, "attempt failed");
             }
             Some(End::Found) => return,
             // It was given up, which has been told already.

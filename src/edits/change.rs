@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{EditError, Edits};
 use crate::admin::view::{ProblemView, RouteSpec};
-use crate::config::{self, Problems};
+use crate::config::{self, Context, Problems};
 use crate::control::Refusal;
 use crate::plan::Snapshot;
 use crate::route::{Origin, Route, Row};
@@ -29,7 +29,9 @@ pub fn add(old: &Snapshot, edits: &mut Edits, json: &Value) -> Result<Edited, Re
     let (mut problems, what) = (Problems::default(), "request".as_ref());
     // Most routes have no TLS, and a table may have many policies.
     let mut trusts = json.get("tls").map(|_| old.trusts.extended());
-    let route = config::read_spec(what, json, Origin::Edit { at }, trusts.as_mut(), &mut problems);
+    let resolvers = Some(old.resolvers.iter().map(|resolver| Arc::clone(resolver.name())).collect());
+    let context = Context { trusts: trusts.as_mut(), resolvers };
+    let route = config::read_spec(what, json, Origin::Edit { at }, context, &mut problems);
     if let Some(route) = &route {
         config::lint_edit(route, None, &mut problems);
     }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -116,7 +115,7 @@ impl Client {
     /// Tells it that it is connected; failover ends here.
     pub async fn establish(&mut self, facts: &Facts, deadline: Deadline) -> Result<(), Refused> {
         let form = self.form.unwrap_or(Form::Forward);
-        let answer = established(form, &facts.route, &facts.address.to_string());
+        let answer = established(form, &facts.course, &facts.address.to_string());
         match timeout_at(deadline.instant(), self.stream.write_all(&answer)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Refused::ClientGone),
@@ -130,10 +129,10 @@ impl Client {
         }
         let (client, upstream) = match (&mut self.stream, upstream) {
             (Stream::Unix(client), Stream::Tcp(upstream)) => (client, upstream),
-            (Stream::Unix(_), _) => return Err(Refused::NoHandoff(NoHandoff::Tls(Arc::clone(&facts.route)))),
+            (Stream::Unix(_), _) => return Err(Refused::NoHandoff(NoHandoff::Tls(facts.course.clone()))),
             (_, _) => return Err(Refused::NoHandoff(NoHandoff::NotUnix)),
         };
-        let answer = handed_off(&facts.route, &facts.address.to_string());
+        let answer = handed_off(&facts.course, &facts.address.to_string());
         let sent = timeout_at(deadline.instant(), handoff::send(client, &answer, upstream)).await;
         sent.unwrap_or(Err(Refused::ClientGone))
     }
@@ -202,10 +201,10 @@ mod tests {
     /// What comes of a hand-off to a client with this stream.
     async fn handed(client: Stream) -> Result<(), Refused> {
         let (upstream, _node) = tcp_pair().await;
-        let route = testing::row(testing::route("^db@", 1));
+        let course = testing::row(testing::route("^db@", 1)).into();
         let address = (Ipv4Addr::LOCALHOST, 1).into();
         let node = NodeName::parse("db@x").unwrap();
-        let facts = Facts { client: Peer::Unknown, node, route, address, attempts: 1, slot: None };
+        let facts = Facts { client: Peer::Unknown, node, course, address, attempts: 1, slot: None };
         let mut client = Client::new(client, Door::Socket, None);
         client.hand_off(Stream::Tcp(upstream), &facts, Deadline::after(Duration::from_secs(5))).await
     }

@@ -12,12 +12,13 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::close::{NoHandoff, Refused};
 use crate::config::reason;
+use crate::plan::Course;
 use crate::route::{Route, Row};
 
 /// Whether the connections of a route are what their sockets carry, so that they can be handed off.
 pub fn check(route: &Arc<Row<Route>>) -> Result<(), Refused> {
     match route.tls {
-        Some(_) => Err(Refused::NoHandoff(NoHandoff::Tls(Arc::clone(route)))),
+        Some(_) => Err(Refused::NoHandoff(NoHandoff::Tls(Course::Route(Arc::clone(route))))),
         None => Ok(()),
     }
 }

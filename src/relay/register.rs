@@ -293,8 +293,8 @@ pub(crate) mod testing {
 
     /// What is known of a relay to this node, by the route with this pattern.
     pub(crate) fn facts(node: &str, pattern: &str) -> Facts {
-        let (node, route) = (NodeName::parse(node).unwrap(), testing::row(testing::route(pattern, 1)));
-        Facts { client: Peer::Unknown, node, route, address: ([127, 0, 0, 1], 1).into(), attempts: 1, slot: None }
+        let (node, course) = (NodeName::parse(node).unwrap(), testing::row(testing::route(pattern, 1)).into());
+        Facts { client: Peer::Unknown, node, course, address: ([127, 0, 0, 1], 1).into(), attempts: 1, slot: None }
     }
 
     /// A relay in a register of its own.

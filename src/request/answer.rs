@@ -4,16 +4,16 @@ use super::field::string;
 use super::{Form, HANDOFF_HEADER, Problem, UPGRADE_PROTOCOL};
 use crate::close::Refused;
 use crate::node::NodeName;
-use crate::route::Route;
+use crate::plan::Course;
 
-/// The answer to a client that is now connected by this route to this upstream; what follows it are the node's bytes.
+/// The answer to a client that is now connected on this course to this upstream; what follows it are the node's bytes.
 ///
 /// A SOCKS5 client is told the bound address 0.0.0.0:0, which is no use to it. A forward's client is told nothing.
-pub fn established(form: Form, route: &Route, address: &str) -> Vec<u8> {
+pub fn established(form: Form, course: &Course, address: &str) -> Vec<u8> {
     match form {
-        Form::Upgrade => http_head(&switching(), route, address),
+        Form::Upgrade => http_head(&switching(), course, address),
         // No Content-Length (RFC 9110, section 9.3.6).
-        Form::Connect => http_head("200 OK", route, address),
+        Form::Connect => http_head("200 OK", course, address),
         // A client that is connected has had its greeting answered.
         Form::Socks5 | Form::Socks5Greeting => socks5_reply(0),
         Form::Forward => Vec::new(),
@@ -21,8 +21,8 @@ pub fn established(form: Form, route: &Route, address: &str) -> Vec<u8> {
 }
 
 /// The same to a client that gets the upstream's descriptor with the first of these bytes; nothing follows them.
-pub fn handed_off(route: &Route, address: &str) -> Vec<u8> {
-    http_head(&format!("{}\r\n{HANDOFF_HEADER}: 1", switching()), route, address)
+pub fn handed_off(course: &Course, address: &str) -> Vec<u8> {
+    http_head(&format!("{}\r\n{HANDOFF_HEADER}: 1", switching()), course, address)
 }
 
 fn switching() -> String {
@@ -30,10 +30,13 @@ fn switching() -> String {
 }
 
 /// `status` may have header lines behind it.
-fn http_head(status: &str, route: &Route, address: &str) -> Vec<u8> {
-    let (next_hop, pattern) = (string(address), string(route.pattern.as_str()));
-    format!("HTTP/1.1 {status}\r\nProxy-Status: portolan; next-hop={next_hop}\r\nPortolan-Route: {pattern}\r\n\r\n")
-        .into_bytes()
+fn http_head(status: &str, course: &Course, address: &str) -> Vec<u8> {
+    let header =
+        |name: &str, text: Option<&str>| text.map_or_else(String::new, |text| format!("{name}: {}\r\n", string(text)));
+    let (route, resolver) =
+        (header("Portolan-Route", course.pattern()), header("Portolan-Resolver", course.resolver()));
+    let next_hop = string(address);
+    format!("HTTP/1.1 {status}\r\nProxy-Status: portolan; next-hop={next_hop}\r\n{route}{resolver}\r\n").into_bytes()
 }
 
 /// The answer to a client that is refused; the connection ends after it. Empty where nobody can be told: at a forward,
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn each_form_is_told_that_it_is_connected() {
-        let route = attempt("^prod-db@.*\\.x", "", Stage::Tcp, DialError::Refused).route;
+        let route = attempt("^prod-db@.*\\.x", "", Stage::Tcp, DialError::Refused).course;
         assert_eq!(
             text(established(Form::Upgrade, &route, "10.0.1.50:4370")),
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: portolan-tunnel\r\n\

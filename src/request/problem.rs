@@ -31,14 +31,17 @@ pub struct Problem {
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
-    /// The pattern of the route that it was made for.
+    /// The pattern of the route that it was made for; null for discovery.
     #[serde(rename = "match")]
-    pub pattern: String,
+    pub pattern: Option<String>,
+    /// The resolver that was asked; left out if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<String>,
     /// The node that it was to reach.
     pub node: Option<String>,
     /// The address that was dialed.
     pub address: String,
-    /// How far it came: `dns`, `tcp`, `tls`.
+    /// How far it came: `resolve`, `limit`, `dns`, `tcp`, `tls`.
     pub stage: String,
     /// Why it came no further.
     pub error: String,
@@ -73,7 +76,8 @@ impl Problem {
 impl FailedAttempt {
     fn of(node: Option<&NodeName>, attempt: &Attempt) -> Self {
         Self {
-            pattern: clipped(attempt.route.pattern.as_str(), Problem::MAX_TEXT),
+            pattern: attempt.course.pattern().map(|pattern| clipped(pattern, Problem::MAX_TEXT)),
+            resolver: attempt.course.resolver().map(str::to_owned),
             node: node.map(NodeName::to_string),
             address: clipped(&attempt.address, Problem::MAX_TEXT),
             stage: attempt.stage.as_str().to_owned(),

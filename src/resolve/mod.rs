@@ -9,7 +9,9 @@ mod outage;
 mod question;
 mod resolver;
 mod set;
+mod static_nodes;
 mod status;
+mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +26,10 @@ pub use cache::{KnownAnswer, Outcome, Questions};
 pub use outage::Away;
 pub use question::Waiting;
 pub use resolver::{Asked, Peek, Resolver};
-pub use set::Resolvers;
+pub use set::{Discovery, Resolvers};
+pub use static_nodes::StaticNodes;
 pub use status::{State, Status};
+pub use targets::{Override, Target};
 
 use crate::node::NodeName;
 

@@ -14,6 +14,7 @@ use super::question::{Question, Waiting};
 use super::status::{Counts, State, Status};
 use super::{Answer, Answers, Ask, Home, KnownAnswer, NoAnswer, Outcome, Questions, Updates};
 use crate::node::NodeName;
+use crate::route::TlsPolicy;
 
 /// A `[resolver.NAME]`: it is asked for nodes by requests, and asks its service as seldom as it can.
 ///
@@ -25,6 +26,7 @@ pub struct Resolver {
     kind: &'static str,
     ask: Arc<dyn Ask>,
     limits: Questions,
+    answer_tls: Arc<TlsPolicy>,
     home: Home,
     /// One for each question.
     slots: Arc<Semaphore>,
@@ -79,13 +81,26 @@ impl Resolver {
     /// The log hears of answers that are not understood once in so long.
     const GARBLED_PAUSE: Duration = Duration::from_secs(1);
 
-    /// One that knows nothing yet; nothing is asked before a request wants it. `kind` is the `type` of the service.
-    pub fn new(name: Arc<str>, kind: &'static str, ask: Arc<dyn Ask>, limits: Questions, home: Home) -> Arc<Self> {
+    /// One that knows nothing yet; nothing is asked before a request wants it. `kind` is the `type` of the service, and
+    /// `answer_tls` how TLS is spoken to a node whose answer says that it speaks TLS.
+    pub fn new(
+        name: Arc<str>,
+        kind: &'static str,
+        ask: Arc<dyn Ask>,
+        limits: Questions,
+        answer_tls: Arc<TlsPolicy>,
+        home: Home,
+    ) -> Arc<Self> {
         let (slots, inside) = (Arc::new(Semaphore::new(Self::QUESTIONS)), Mutex::new(Inside::new(limits.clone())));
-        let resolver = Arc::new(Self { name, kind, ask, limits, home, slots, inside });
+        let resolver = Arc::new(Self { name, kind, ask, limits, answer_tls, home, slots, inside });
         let updates: Weak<Self> = Arc::downgrade(&resolver);
         resolver.ask.tell(updates);
         resolver
+    }
+
+    /// How TLS is spoken to a node whose answer says that it speaks TLS.
+    pub fn answer_tls(&self) -> &Arc<TlsPolicy> {
+        &self.answer_tls
     }
 
     /// Its name in the configuration.

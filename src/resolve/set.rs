@@ -1,46 +1,79 @@
-//! The resolvers of a configuration. One whose settings are as before is the same, with all that it knows.
+//! The resolvers of a configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Resolver;
+use super::{Ask, Home, Resolver};
+use crate::config::{ResolverConfig, ResolverKind};
 
-/// The resolvers, by their names, each with the settings `S` that it was made of.
+/// The resolvers of a configuration, by name.
+#[derive(Debug, Default)]
+pub struct Resolvers {
+    by_name: BTreeMap<Arc<str>, (ResolverConfig, Arc<Resolver>)>,
+}
+
+/// Whom discovery asks.
 #[derive(Debug)]
-pub struct Resolvers<S>(BTreeMap<Arc<str>, (S, Arc<Resolver>)>);
+pub struct Discovery {
+    /// The resolver that is asked where no route matches, or all that match have failed.
+    pub resolver: Arc<Resolver>,
+    /// Whether it is asked when a route matched.
+    pub after_static_failure: bool,
+}
 
-impl<S: PartialEq> Resolvers<S> {
-    /// The resolvers of a new configuration: those of the previous one whose settings are the same, and new ones by
-    /// `make`. What is not in it any more ends with the last request that asks it.
-    pub fn following(
-        previous: Option<&Self>,
-        settings: impl IntoIterator<Item = (Arc<str>, S)>,
-        mut make: impl FnMut(&Arc<str>, &S) -> Arc<Resolver>,
-    ) -> Self {
-        let before = |name: &str, settings: &S| {
-            let (old, resolver) = previous?.0.get(name)?;
-            (old == settings).then(|| Arc::clone(resolver))
+impl Resolvers {
+    /// Those of a configuration. One that is configured as in `previous` is that one, with all that it knows.
+    pub fn following(previous: Option<&Self>, configs: &[ResolverConfig], home: &Home) -> Self {
+        let resolver = |config: &ResolverConfig| {
+            let known = previous.and_then(|previous| previous.by_name.get(&config.name));
+            let resolver = match known {
+                Some((before, resolver)) if before == config => Arc::clone(resolver),
+                Some(_) | None => start(config, home),
+            };
+            (Arc::clone(&config.name), (config.clone(), resolver))
         };
-        let followed = settings.into_iter().map(|(name, settings)| {
-            let resolver = before(&name, &settings).unwrap_or_else(|| make(&name, &settings));
-            (name, (settings, resolver))
-        });
-        Self(followed.collect())
+        Self { by_name: configs.iter().map(resolver).collect() }
     }
 
-    /// The resolver of this name.
+    /// The one of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Resolver>> {
-        self.0.get(name).map(|(_, resolver)| resolver)
+        self.by_name.get(name).map(|(_, resolver)| resolver)
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resolver>> {
-        self.0.values().map(|(_, resolver)| resolver)
+        self.by_name.values().map(|(_, resolver)| resolver)
     }
 }
 
-impl<S> Default for Resolvers<S> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
+fn start(config: &ResolverConfig, home: &Home) -> Arc<Resolver> {
+    let (kind, ask): (_, Arc<dyn Ask>) = match &config.kind {
+        ResolverKind::Static(nodes) => ("static", Arc::new(nodes.clone())),
+    };
+    let (name, tls) = (Arc::clone(&config.name), Arc::clone(&config.answer_tls));
+    Resolver::new(name, kind, ask, config.questions.clone(), tls, home.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::resolve::{Questions, StaticNodes};
+
+    fn config(name: &str, names: usize) -> ResolverConfig {
+        let questions = Questions { names, ..Questions::default() };
+        let kind = ResolverKind::Static(StaticNodes::default());
+        ResolverConfig { name: name.into(), kind, questions, answer_tls: Arc::default() }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_is_configured_as_before_is_the_same() {
+        let following = |previous, configs: &[_]| Resolvers::following(previous, configs, &Home::on(Handle::current()));
+        let first = following(None, &[config("a", 1), config("b", 1)]);
+        let second = following(Some(&first), &[config("a", 1), config("b", 2)]);
+        let is_same = |name| Arc::ptr_eq(first.get(name).unwrap(), second.get(name).unwrap());
+        assert!(is_same("a") && !is_same("b") && second.iter().count() == 2);
+        assert!(following(Some(&second), &[config("c", 1)]).get("a").is_none());
     }
 }

@@ -50,7 +50,14 @@ impl Lab {
         let (asked, questions) = mpsc::channel(1000);
         let script = Arc::new(Script { asked, count: AtomicUsize::new(0), updates: Mutex::new(None) });
         let ask: Arc<dyn Ask> = Arc::<Script>::clone(&script);
-        let resolver = Resolver::new("fleet".into(), "script", ask, Questions::default(), Home::on(Handle::current()));
+        let resolver = Resolver::new(
+            "fleet".into(),
+            "script",
+            ask,
+            Questions::default(),
+            Arc::default(),
+            Home::on(Handle::current()),
+        );
         Self { script, questions, resolver }
     }
 
@@ -337,15 +344,4 @@ fn after_the_end_of_the_runtime_nobody_waits() {
     drop(runtime);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(runtime.block_on(lab.later("db@x")).is_err());
-}
-
-#[tokio::test]
-async fn a_resolver_whose_settings_are_as_before_is_the_same() {
-    let make = |_: &Arc<str>, _: &u16| Lab::new().resolver;
-    let of = |settings: [(&str, u16); 2]| settings.map(|(name, setting)| (Arc::from(name), setting));
-    let first = Resolvers::following(None, of([("a", 1), ("b", 1)]), make);
-    let second = Resolvers::following(Some(&first), of([("a", 1), ("b", 2)]), make);
-    let is_same = |name| Arc::ptr_eq(first.get(name).unwrap(), second.get(name).unwrap());
-    assert!(is_same("a") && !is_same("b") && second.iter().count() == 2);
-    assert!(Resolvers::following(Some(&second), of([("c", 1), ("d", 1)]), make).get("a").is_none());
 }

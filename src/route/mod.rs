@@ -3,6 +3,7 @@
 mod lint;
 mod order;
 mod pattern;
+mod reach;
 mod settings;
 mod table;
 mod without_effect;
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 pub use lint::{Finding, findings, oddities};
 pub use order::Order;
 pub use pattern::{Anchor, BadPattern, Needle, Pattern};
+pub use reach::{Asked, HostPort, Reach};
 pub use settings::{Settings, Source, Timeout};
 pub use table::{Entry, NoRoute, Rank, RouteTable, Row, Taken, Unknown};
 
@@ -26,9 +28,9 @@ pub struct Route {
     pub pattern: Pattern,
     /// Strict order, highest first; equal weights keep the order of the file.
     pub weight: i64,
-    /// Where the node may be reached, tried in this order; never empty.
-    pub upstreams: Box<[Upstream]>,
-    /// TLS to the upstream; `None` is plain TCP.
+    /// Where the node may be reached.
+    pub reach: Reach,
+    /// TLS to the upstream; `None` is plain TCP, or what a resolver says.
     pub tls: Option<Arc<TlsPolicy>>,
     /// How it is dialed and its relays are kept, if it says anything of that: most routes do not, and cost a pointer.
     pub settings: Option<Box<Settings>>,
@@ -50,10 +52,10 @@ impl Route {
 
     /// Whether both say the same, wherever they are written.
     pub fn means_the_same(&self, other: &Self) -> bool {
-        let Self { pattern, weight, upstreams, tls, settings, is_final, name, description, origin: _ } = self;
+        let Self { pattern, weight, reach, tls, settings, is_final, name, description, origin: _ } = self;
         *pattern == other.pattern
             && *weight == other.weight
-            && *upstreams == other.upstreams
+            && *reach == other.reach
             && *tls == other.tls
             && *settings == other.settings
             && *is_final == other.is_final
@@ -189,7 +191,7 @@ pub(crate) mod testing {
         Route {
             pattern: Pattern::parse(pattern).unwrap(),
             weight,
-            upstreams: [Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 1 }].into(),
+            reach: Reach::Static([Upstream { host: Host::Ip([127, 0, 0, 1].into()), port: 1 }].into()),
             tls: None,
             settings: None,
             is_final: false,

@@ -37,7 +37,7 @@ fn keepalive(route: &Route) -> Option<Finding<'_>> {
 fn source(route: &Route) -> Option<Finding<'_>> {
     let Some(Source::Ip(source)) = route.settings().source else { return None };
     let other = |host: &Host| matches!(host, Host::Ip(ip) if ip.is_ipv4() != source.is_ipv4());
-    let out_of_reach = route.upstreams.iter().find(|upstream| other(&upstream.host))?;
+    let out_of_reach = route.reach.upstreams().iter().find(|upstream| other(&upstream.host))?;
     Some(Finding {
         route,
         message: format!("`{out_of_reach}` is never reached: `source` is an address of the other family, {source}"),
@@ -57,7 +57,11 @@ mod tests {
     fn said(settings: Settings) -> Vec<String> {
         let hosts = [[10, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
         let upstreams = hosts.map(|ip| Upstream { host: Host::Ip(ip), port: 1 }).into();
-        let route = Route { upstreams, settings: Some(Box::new(settings)), ..route("^db@", 1) };
+        let route = Route {
+            reach: crate::route::Reach::Static(upstreams),
+            settings: Some(Box::new(settings)),
+            ..route("^db@", 1)
+        };
         without_effect(&route).map(|finding| finding.message).collect()
     }
 

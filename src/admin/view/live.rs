@@ -19,9 +19,12 @@ pub struct RelayView {
     pub client: Option<ClientView>,
     /// The node that was asked for.
     pub node: String,
-    /// The pattern of the route that it was dialed by.
+    /// The pattern of the route that it was dialed by; null for discovery.
     #[serde(rename = "match")]
-    pub pattern: String,
+    pub pattern: Option<String>,
+    /// The resolver that was asked; left out if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<String>,
     /// Where it leads, as `address:port`.
     pub address: String,
     /// Bytes from the client that the upstream's socket has accepted.
@@ -195,12 +198,13 @@ pub struct OpenView {
 impl RelayView {
     /// A relay as it is now.
     pub fn of(relay: &Registered) -> Self {
-        let Facts { client, node, route, address, .. } = relay.facts();
+        let Facts { client, node, course, address, .. } = relay.facts();
         Self {
             id: relay.id,
             client: ClientView::of(client),
             node: node.to_string(),
-            pattern: route.pattern.as_str().to_owned(),
+            pattern: course.pattern().map(str::to_owned),
+            resolver: course.resolver().map(str::to_owned),
             address: address.to_string(),
             up: relay.delivered(Side::Client).get(),
             down: relay.delivered(Side::Upstream).get(),

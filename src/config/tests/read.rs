@@ -85,7 +85,7 @@ fn routes() {
     let routes: Vec<_> = loaded.table.iter().collect();
     let weights: Vec<_> = routes.iter().map(|route| (route.pattern.as_str(), route.weight)).collect();
     assert_eq!(weights, [("c", 200), ("a", 100), ("b", -1)]);
-    let hosts: Vec<_> = routes[1].upstreams.iter().map(ToString::to_string).collect();
+    let hosts: Vec<_> = routes[1].reach.upstreams().iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["10.0.0.1:1", "[::1]:2", "h:1"]);
     let origins: Vec<_> = routes.iter().map(|route| route.origin.to_string()).collect();
     assert_eq!(origins, [13, 2, 7].map(|line| format!("{}:{line}", folder.path("r").display())));

@@ -10,39 +10,40 @@ use tracing::debug;
 use super::state::{Due, Health};
 use crate::dial::tries::Tries;
 use crate::dial::{DialError, Trust, of_probe};
-use crate::plan::Candidate;
-use crate::route::{Route, Row};
+use crate::plan::{Candidate, Course};
 
 /// How a request would have dialed an upstream that is ejected.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    route: Arc<Row<Route>>,
+    course: Course,
     trust: Option<Arc<Trust>>,
+    certified: Option<Arc<str>>,
     connect_timeout: Duration,
     race_after: Option<Duration>,
 }
 
 impl Wanted {
     pub(super) fn of(candidate: &Candidate) -> Self {
-        let Candidate { route, trust, connect_timeout, race_after, .. } = candidate;
-        let (connect_timeout, race_after) = (*connect_timeout, *race_after);
-        Self { route: Arc::clone(route), trust: trust.clone(), connect_timeout, race_after }
+        let Candidate { course, trust, certified, connect_timeout, race_after, .. } = candidate.clone();
+        Self { course, trust, certified, connect_timeout, race_after }
     }
 
     /// Whether a candidate says nothing new.
     pub(super) fn is_of(&self, candidate: &Candidate) -> bool {
-        Arc::ptr_eq(&self.route, &candidate.route)
+        self.course.is_same(&candidate.course)
+            && self.certified == candidate.certified
             && self.trust.as_ref().map(Arc::as_ptr) == candidate.trust.as_ref().map(Arc::as_ptr)
             && (self.connect_timeout, self.race_after) == (candidate.connect_timeout, candidate.race_after)
     }
 
     fn candidate(&self, health: &Arc<Health>) -> Candidate {
         Candidate {
-            route: Arc::clone(&self.route),
+            course: self.course.clone(),
             health: Arc::clone(health),
             trust: self.trust.clone(),
+            certified: self.certified.clone(),
             // No client asks for it, and no relay comes of it.
-            preface: self.route.settings().proxy_protocol.then(|| of_probe().into()),
+            preface: self.course.settings().proxy_protocol.then(|| of_probe().into()),
             turn: None,
             connect_timeout: self.connect_timeout,
             race_after: self.race_after,

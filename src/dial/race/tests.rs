@@ -8,7 +8,7 @@ use super::*;
 use crate::dial::testing::{Act, Ending, Scripted, candidate, upstream};
 use crate::dial::{Health, Turn};
 use crate::drain::Drain;
-use crate::route::{Settings, testing};
+use crate::route::{Route, Settings, testing};
 
 /// What a race came to: who won, who was started when, and who is ejected.
 #[derive(Debug, PartialEq)]
@@ -338,7 +338,7 @@ async fn what_runs_on_unseen_holds_no_place_among_the_relays() {
     let route = testing::row(Route { settings, ..testing::route("^db@", 1) });
     let (upstreams, slots) = (Scripted::new(&[Act::HANG]).upstreams(Drain::new()), Arc::default());
     let turn = Turn::at(&route, &slots);
-    let candidates = [Candidate { route, turn, ..candidate(&upstreams, 1) }];
+    let candidates = [Candidate { course: route.into(), turn, ..candidate(&upstreams, 1) }];
     let deadline = Deadline::after(Duration::from_millis(100));
     let mut race = Race::new(candidates.into_iter(), &upstreams, deadline);
     assert!(poll_fn(|cx| Poll::Ready(pin!(race.run()).poll(cx).is_pending())).await);

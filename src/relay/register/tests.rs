@@ -42,7 +42,7 @@ fn every_relay_is_cut_once() {
     let relays: Vec<_> = ["a", "b", "a", "c"].map(|node| register.enter(facts(node, "^x"))).into();
     assert_eq!(register.cut_where(Cut::Closed, |relay| relay.node.as_str() == "a"), 2);
     assert_eq!(
-        register.cut_where(Cut::Closed, |relay| relay.route.pattern.as_str() == "^x"),
+        register.cut_where(Cut::Closed, |relay| relay.course.pattern() == Some("^x")),
         2,
         "the two that are left"
     );

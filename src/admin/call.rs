@@ -145,9 +145,7 @@ impl Resource {
             Some("reload") => Ok(Self::Reload),
             Some(path) => match path.split_once('/') {
                 // Nothing behind the slash is a pattern too: the one that matches every node.
-                Some(("routes", pattern)) if !pattern.contains('/') => {
-                    in_path(pattern).map(Self::Route)
-                }
+                Some(("routes", pattern)) if !pattern.contains('/') => in_path(pattern).map(Self::Route),
                 Some(("upstreams", path)) => match path.strip_suffix("/reset") {
                     Some(id) if !id.contains('/') => number(id).map(Self::Reset),
                     _ => Err(Error::NotFound),
@@ -286,8 +284,9 @@ mod tests {
         };
         assert_eq!(call("GET", "/v1/resolvers/fleet/answers"), answers("fleet", "", 100));
         assert_eq!(call("GET", "/v1/resolvers/a%2Fb/answers?after=db%40x&limit=7"), answers("a/b", "db@x", 7));
-        let flush = |node: Option<&str>| {
-            Call::Flush { resolver: "fleet".to_owned(), node: node.map(|node| NodeName::parse(node).unwrap()) }
+        let flush = |node: Option<&str>| Call::Flush {
+            resolver: "fleet".to_owned(),
+            node: node.map(|node| NodeName::parse(node).unwrap()),
         };
         assert_eq!(call("POST", "/v1/resolvers/fleet/flush"), flush(None));
         assert_eq!(call("POST", "/v1/resolvers/fleet/flush?node=db%40x"), flush(Some("db@x")));

@@ -52,7 +52,7 @@ impl Error {
             Self::Refused(Refusal::Taken(_)) => (StatusCode::CONFLICT, "taken"),
             Self::Refused(Refusal::Unknown) | Self::NoUpstream(_) | Self::NoResolver(_) => {
                 (StatusCode::NOT_FOUND, "unknown")
-            },
+            }
             Self::Refused(Refusal::Invalid(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Self::Refused(Refusal::Unkept(_)) => (StatusCode::INSUFFICIENT_STORAGE, "unkept"),
             Self::Refused(Refusal::Ending) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),

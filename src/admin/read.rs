@@ -9,8 +9,8 @@ use super::call::{Read, cursor_of};
 use super::explain;
 use super::problem::Error;
 use super::view::{
-    AnswerPage, FileView, KnownView, LookupView, RelayPage, RelayView, ResolverList, ResolverView, RoutePage, RouteView,
-    TableView, UpstreamPage, UpstreamView,
+    AnswerPage, FileView, KnownView, LookupView, RelayPage, RelayView, ResolverList, ResolverView, RoutePage,
+    RouteView, TableView, UpstreamPage, UpstreamView,
 };
 use super::{Answer, json};
 use crate::aside::blocking;
@@ -74,7 +74,7 @@ fn lookup(snapshot: &Snapshot, node: &NodeName) -> Result<LookupView, Error> {
     if routes.is_empty() {
         return Err(Error::NoRoute(removed.len()));
     }
-    Ok(LookupView { node: node.as_str().to_owned(), routes, removed, more: more || more_removed })
+    Ok(LookupView { node: node.as_str().to_owned(), routes, removed, more: more || more_removed, resolved: Vec::new() })
 }
 
 /// The routes that match, and whether there are more of them than are listed.

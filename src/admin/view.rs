@@ -15,8 +15,8 @@ pub use live::{
 };
 
 pub use resolve::{
-    AnswerPage, AnswerView, FlushedView, KnownState, KnownView, QuestionView, ResolvedView, ResolverList, ResolverState,
-    ResolverView, StepView, TargetView,
+    AnswerPage, AnswerView, FlushedView, KnownState, KnownView, QuestionView, ResolvedView, ResolverList,
+    ResolverState, ResolverView, StepView, TargetView,
 };
 
 use crate::config::{Place, Problem, visible};
@@ -163,6 +163,9 @@ pub struct LookupView {
     /// Whether there are more of them than are listed; left out if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// What resolvers were asked, and what came of it; only by `portolan lookup --resolve`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<ResolvedView>,
 }
 
 /// A page of the table: `GET /v1/routes`.
@@ -329,6 +332,11 @@ fn hosts(reach: &Reach) -> Vec<String> {
 }
 
 impl TlsSpec {
+    /// How TLS is spoken to an upstream; `None` is plain TCP.
+    pub fn of_upstream(policy: Option<&TlsPolicy>) -> Self {
+        policy.map_or(Self::Switch(false), Self::of)
+    }
+
     fn of(policy: &TlsPolicy) -> Self {
         if *policy == TlsPolicy::default() {
             return Self::Switch(true);

@@ -13,6 +13,8 @@ mod check;
 mod view;
 /// `portolan lookup`
 mod lookup;
+/// What it asks
+mod resolve;
 /// `portolan connect`
 pub mod connect;
 /// `portolan routes`

@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 
 use super::admin::{Admin, Failure};
 use crate::admin::segment;
-use crate::admin::view::{AnswerPage, KnownView, RelayPage, RelayView, RoutePage, RouteView, UpstreamPage, UpstreamView};
+use crate::admin::view::{
+    AnswerPage, KnownView, RelayPage, RelayView, RoutePage, RouteView, UpstreamPage, UpstreamView,
+};
 
 /// So many entries are asked for at once.
 const PAGE: usize = 1000;

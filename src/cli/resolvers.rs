@@ -111,12 +111,7 @@ fn state(view: &ResolverView) -> String {
     }
 }
 
-fn answers(
-    resolver: &str,
-    json: bool,
-    admin: &AdminArguments,
-    console: &mut Console<'_>,
-) -> io::Result<Exit> {
+fn answers(resolver: &str, json: bool, admin: &AdminArguments, console: &mut Console<'_>) -> io::Result<Exit> {
     let admin = match Admin::new(admin) {
         Ok(admin) => admin,
         Err(failure) => return failure.tell(console),
@@ -221,11 +216,10 @@ mod tests {
             age_ms: 61_999,
             left_ms,
         };
-        assert_eq!(known(&known_of(KnownState::Fresh, None, 500)), [
-            "db@x",
-            "a:1, b:2",
-            "said 1m 1s ago, holds for 0s"
-        ]);
+        assert_eq!(
+            known(&known_of(KnownState::Fresh, None, 500)),
+            ["db@x", "a:1, b:2", "said 1m 1s ago, holds for 0s"]
+        );
         assert_eq!(known(&known_of(KnownState::Stale, None, 0)), ["db@x", "a:1, b:2", "old, said 1m 1s ago"]);
         let none = known(&known_of(KnownState::Negative, Some("knows no such node"), 3000));
         assert_eq!(none, ["db@x", "knows no such node", "said 1m 1s ago, holds for 3s"]);

@@ -299,7 +299,7 @@ impl TargetView {
     pub fn of(target: &Target) -> Self {
         Self {
             upstream: target.upstream.to_string(),
-            tls: target.tls.as_deref().map_or(TlsSpec::Switch(false), TlsSpec::of),
+            tls: TlsSpec::of_upstream(target.tls.as_deref()),
             certified: target.certified.as_deref().map(str::to_owned),
         }
     }

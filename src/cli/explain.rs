@@ -79,9 +79,8 @@ fn question_text(question: &QuestionView) -> String {
     let (count, error) = (plural(answers.len(), "answer"), error.as_deref());
     let known = match (state, error) {
         (KnownState::Fresh, None) => format!("{count}, {worth}"),
-        (KnownState::Fresh, Some(error)) => format!("{count}, {worth}; {error}"),
         (KnownState::Stale, None) => format!("{count}, {worth}: it would be asked again"),
-        (KnownState::Stale, Some(error)) => format!("{count}, {worth}; it {error}"),
+        (KnownState::Fresh | KnownState::Stale, Some(error)) => format!("{count}, {worth}; it {error}"),
         (KnownState::Negative, error) => format!("it {}, {worth}", error.unwrap_or_default()),
         (KnownState::Unasked, _) => "nothing is known of the node: it would be asked".to_owned(),
         (KnownState::Away, error) => format!("nothing is known of the node, and it {}", error.unwrap_or_default()),

@@ -132,7 +132,7 @@ fn every_toml_block_is_good() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 8);
+    assert!(seen >= 11, "{seen} blocks: some are not found any more");
 }
 
 #[test]

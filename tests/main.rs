@@ -20,6 +20,7 @@ mod clients;
 mod compare;
 mod connect;
 mod demo;
+mod discovery;
 mod docs;
 mod drain;
 mod edits;

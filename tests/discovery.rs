@@ -91,7 +91,7 @@ fn tls_is_the_routes_or_the_answers_and_never_weaker_than_a_route_that_matched()
     let place = format!("host = '127.0.0.1', port = {}", server.port());
     let asking = |tls: &str| format!("[[route]]\nmatch = '^db@'\nresolver = 'fleet'\n{tls}\n");
 
-    let silent = knowing("fleet", &[place.clone()]);
+    let silent = knowing("fleet", std::slice::from_ref(&place));
     let forced = Daemon::start_with(&asking(&lab.trusting("")), &silent);
     assert_eq!(turned(&forced), "nalotrop", "the answer does not say TLS, the route does");
 

@@ -251,7 +251,7 @@ fn manual() {
         assert_eq!(said(kind, block), "", "{block}");
         *seen.entry(format!("{kind:?}")).or_insert(0) += 1;
     }
-    assert_eq!(format!("{seen:?}"), r#"{"Daemon": 3, "Routes": 3}"#);
+    assert_eq!(format!("{seen:?}"), r#"{"Daemon": 4, "Routes": 3}"#);
 
     let all = [
         &crate::config::routes_file::KEYS,

@@ -46,6 +46,7 @@ mod relays;
 mod reload;
 mod renewal;
 mod request;
+mod resolvers;
 mod route_keys;
 mod service;
 mod start;

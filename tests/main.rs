@@ -26,6 +26,7 @@ mod docs;
 mod drain;
 mod edits;
 mod epmd;
+mod ergo;
 mod explain;
 mod failover;
 mod failover_eject;

@@ -13,7 +13,7 @@ use super::section::{Keys, Section, brief};
 use super::tls::Policies;
 use super::upstream::host_port;
 use crate::node::NodeName;
-use crate::resolve::{Answer, DnsConfig, Epmd, Questions, StaticNodes, Template};
+use crate::resolve::{Answer, DnsConfig, Epmd, Ergo, Questions, StaticNodes, Template};
 use crate::route::{HostPort, TlsPolicy};
 
 /// `[resolver.NAME]`
@@ -38,6 +38,8 @@ pub enum ResolverKind {
     Dns(DnsConfig),
     /// Erlang's port mapper at the node's host, on this port.
     Epmd(u16),
+    /// Ergo's registrar at the node's host, on this port.
+    Ergo(u16),
 }
 
 /// `[discovery]`
@@ -100,13 +102,20 @@ pub(super) const EPMD_KEYS: Keys = Keys {
     later: &[],
 };
 
+pub(super) const ERGO_KEYS: Keys = Keys {
+    heading: "[resolver.NAME] of type ergo",
+    known: &["type", "port", "answer_tls", "timeout", "ttl", "negative_ttl", "stale", "names"],
+    later: &[],
+};
+
 const NODE_KEYS: Keys = Keys { heading: "an answer of `nodes`", known: &["host", "port", "tls"], later: &[] };
 
 /// The kinds, with the keys that each has.
-pub(super) const KINDS: [(&str, &Keys); 3] = [("static", &STATIC_KEYS), ("dns", &DNS_KEYS), ("epmd", &EPMD_KEYS)];
+pub(super) const KINDS: [(&str, &Keys); 4] =
+    [("static", &STATIC_KEYS), ("dns", &DNS_KEYS), ("epmd", &EPMD_KEYS), ("ergo", &ERGO_KEYS)];
 
 /// The kinds of the design that this version refuses.
-const LATER: [&str; 2] = ["etcd", "ergo"];
+const LATER: [&str; 1] = ["etcd"];
 
 /// How long a resolver may be waited for.
 pub(super) const ASKING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -130,6 +139,7 @@ fn resolver(name: &Spanned<&str>, section: &Section<'_>) -> Option<ResolverConfi
     let kind = match section.value("type")?.get_ref().as_str()? {
         "static" => ResolverKind::Static(static_nodes(section)?),
         "dns" => ResolverKind::Dns(dns(section)?),
+        "ergo" => ResolverKind::Ergo(port(section).unwrap_or(Ergo::PORT)),
         "epmd" => ResolverKind::Epmd(port(section).unwrap_or(Epmd::PORT)),
         _ => return None,
     };

@@ -2,16 +2,14 @@
 //! protocol, "EPMD protocol").
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::host::{addresses_of, first_to_answer};
 use super::{Answer, Answers, Ask, Asking, NoAnswer, parts};
-use crate::dial::{DialError, all};
+use crate::dial::DialError;
 use crate::node::NodeName;
 use crate::route::Host;
 
@@ -21,8 +19,6 @@ pub struct Epmd {
     port: u16,
 }
 
-/// How long an address may take before the next one of the host is asked instead.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// PORT_PLEASE2_REQ
 const PORT_PLEASE2: u8 = 122;
 /// PORT2_RESP
@@ -46,8 +42,8 @@ impl Ask for Epmd {
         Box::pin(async move {
             let no_host = || NoAnswer::NotAskable("EPMD is asked at what stands behind its `@`".to_owned());
             let (name, host) = parts(&node).ok_or_else(no_host)?;
-            let (addresses, certified) = addresses(host).await?;
-            let (ip, port) = of_first(&addresses, port, name).await?;
+            let (addresses, certified) = addresses_of(host).await?;
+            let (ip, port) = first_to_answer(&addresses, |ip| ask(SocketAddr::new(ip, port), name)).await?;
             let answer =
                 Answer { host: Host::Ip(ip), certified, port: Some(port), tls: None, handshake: None, proto: None };
             Ok(Answers { list: [answer].into(), ttl: None })
@@ -57,33 +53,6 @@ impl Ask for Epmd {
     fn service<'a>(&self, node: &'a NodeName) -> &'a str {
         parts(node).map_or("", |(_, host)| host)
     }
-}
-
-/// Where the host is, and its name if that had to be looked up.
-async fn addresses(host: &str) -> Result<(Vec<IpAddr>, Option<Arc<str>>), NoAnswer> {
-    if let Ok(ip) = host.parse() {
-        return Ok((vec![ip], None));
-    }
-    match all(host).await {
-        Ok(addresses) => Ok((addresses, Some(host.into()))),
-        Err(DialError::NameNotFound) => Err(NoAnswer::NotAskable(format!("its host `{host}` is not found"))),
-        Err(error) => Err(NoAnswer::Away(format!("its host `{host}`: {error}"))),
-    }
-}
-
-/// What the first address says where an EPMD is. The node is there too: another one may be another machine.
-async fn of_first(addresses: &[IpAddr], port: u16, name: &str) -> Result<(IpAddr, u16), NoAnswer> {
-    let mut failure = NoAnswer::TimedOut;
-    for (left, ip) in (0..addresses.len()).rev().zip(addresses) {
-        let patience = if left == 0 { Duration::MAX } else { PATIENCE };
-        match timeout(patience, ask(SocketAddr::new(*ip, port), name)).await {
-            Ok(Ok(port)) => return Ok((*ip, port)),
-            Ok(Err(no)) if no.is_certain() => return Err(no),
-            Ok(Err(error)) => failure = error,
-            Err(_silence) => failure = NoAnswer::TimedOut,
-        }
-    }
-    Err(failure)
 }
 
 async fn ask(epmd: SocketAddr, name: &str) -> Result<u16, NoAnswer> {
@@ -215,13 +184,13 @@ mod tests {
             stream.shutdown().await.unwrap();
             stream.read_to_end(&mut Vec::new()).await.unwrap();
         };
-        let (found, ()) = tokio::join!(of_first(&addresses, port, "db"), server);
+        let (found, ()) = tokio::join!(first_to_answer(&addresses, |ip| ask(SocketAddr::new(ip, port), "db")), server);
         assert_eq!(found, Ok(([127, 0, 0, 1].into(), 40000)));
     }
 
     #[tokio::test]
     async fn a_host_that_is_looked_up_is_what_a_certificate_must_bear() {
-        let (addresses, certified) = addresses("localhost").await.unwrap();
+        let (addresses, certified) = addresses_of("localhost").await.unwrap();
         assert!(addresses.contains(&Ipv4Addr::LOCALHOST.into()));
         assert_eq!(certified.as_deref(), Some("localhost"));
     }

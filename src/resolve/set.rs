@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Ask, Dns, Epmd, Home, Resolver};
+use super::{Ask, Dns, Epmd, Ergo, Home, Resolver};
 use crate::config::{ResolverConfig, ResolverKind};
 
 /// The resolvers of a configuration, by name.
@@ -50,6 +50,7 @@ fn start(config: &ResolverConfig, home: &Home) -> Arc<Resolver> {
     let (kind, ask): (_, Arc<dyn Ask>) = match &config.kind {
         ResolverKind::Static(nodes) => ("static", Arc::new(nodes.clone())),
         ResolverKind::Dns(config) => ("dns", Arc::new(Dns::new(config.clone()))),
+        ResolverKind::Ergo(port) => ("ergo", Arc::new(Ergo::new(*port))),
         ResolverKind::Epmd(port) => ("epmd", Arc::new(Epmd::new(*port))),
     };
     let (name, tls) = (Arc::clone(&config.name), Arc::clone(&config.answer_tls));

@@ -27,6 +27,8 @@ mod drain;
 mod edits;
 mod epmd;
 mod ergo;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod explain;
 mod failover;
 mod failover_eject;

@@ -37,6 +37,11 @@ mod tls;
 mod resolver;
 // What a route may name besides itself.
 mod context;
+/// Where a secret is.
+#[cfg(feature = "etcd")]
+mod secret;
+#[cfg(feature = "etcd")]
+mod resolver_etcd;
 /// The files together.
 mod load;
 /// One route that no file has.
@@ -63,6 +68,8 @@ pub use problem::{Place, Problem, Problems, Severity};
 pub use resolver::{DiscoveryConfig, ResolverConfig, ResolverKind};
 pub use routes_file::{Kind, kind_of};
 pub use routes_list::{FileNames, RoutesEntry, RoutesGlob, routes_files};
+#[cfg(feature = "etcd")]
+pub use secret::Secret;
 pub use settings::{
     AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
     SocketAccess, SocketConfig,

@@ -40,6 +40,9 @@ pub enum ResolverKind {
     Epmd(u16),
     /// Ergo's registrar at the node's host, on this port.
     Ergo(u16),
+    /// etcd, and what the keys of the nodes begin with.
+    #[cfg(feature = "etcd")]
+    Etcd(crate::etcd::EtcdConfig, String),
 }
 
 /// `[discovery]`
@@ -71,6 +74,12 @@ const ANY_KIND: Keys = Keys {
         "srv",
         "address",
         "port",
+        "endpoints",
+        "cluster",
+        "prefix",
+        "user",
+        "password",
+        "tls",
     ],
     later: &[],
 };
@@ -111,11 +120,14 @@ pub(super) const ERGO_KEYS: Keys = Keys {
 const NODE_KEYS: Keys = Keys { heading: "an answer of `nodes`", known: &["host", "port", "tls"], later: &[] };
 
 /// The kinds, with the keys that each has.
-pub(super) const KINDS: [(&str, &Keys); 4] =
-    [("static", &STATIC_KEYS), ("dns", &DNS_KEYS), ("epmd", &EPMD_KEYS), ("ergo", &ERGO_KEYS)];
-
-/// The kinds of the design that this version refuses.
-const LATER: [&str; 1] = ["etcd"];
+pub(super) const KINDS: &[(&str, &Keys)] = &[
+    ("dns", &DNS_KEYS),
+    ("epmd", &EPMD_KEYS),
+    ("ergo", &ERGO_KEYS),
+    #[cfg(feature = "etcd")]
+    ("etcd", &super::resolver_etcd::KEYS),
+    ("static", &STATIC_KEYS),
+];
 
 /// How long a resolver may be waited for.
 pub(super) const ASKING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -139,6 +151,8 @@ fn resolver(name: &Spanned<&str>, section: &Section<'_>) -> Option<ResolverConfi
     let kind = match section.value("type")?.get_ref().as_str()? {
         "static" => ResolverKind::Static(static_nodes(section)?),
         "dns" => ResolverKind::Dns(dns(section)?),
+        #[cfg(feature = "etcd")]
+        "etcd" => super::resolver_etcd::etcd(section, name.get_ref())?,
         "ergo" => ResolverKind::Ergo(port(section).unwrap_or(Ergo::PORT)),
         "epmd" => ResolverKind::Epmd(port(section).unwrap_or(Epmd::PORT)),
         _ => return None,
@@ -169,10 +183,12 @@ fn keys_of(section: &Section<'_>) -> &'static Keys {
     if let Some((_, keys)) = KINDS.iter().find(|(name, _)| name == kind.get_ref()) {
         return keys;
     }
-    if LATER.contains(kind.get_ref()) {
-        section.report(kind.span(), super::section::later(&format!("type = '{}'", kind.get_ref())));
+    if *kind.get_ref() == "etcd" {
+        let problem = Problem::error("this portolan was built without etcd");
+        section.report(kind.span(), problem.help("build it with `--features etcd`, which needs protoc"));
     } else {
-        section.choice::<()>("type", &KINDS.map(|(name, _)| (name, ())));
+        let kinds: Vec<_> = KINDS.iter().map(|(name, _)| (*name, ())).collect();
+        section.choice::<()>("type", &kinds);
     }
     &ANY_KIND
 }

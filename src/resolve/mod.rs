@@ -8,6 +8,8 @@ mod template;
 mod dns;
 mod epmd;
 mod ergo;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod host;
 mod cache;
 mod outage;
@@ -31,6 +33,8 @@ pub use cache::{KnownAnswer, Outcome, Questions};
 pub use dns::{Dns, DnsConfig};
 pub use epmd::Epmd;
 pub use ergo::Ergo;
+#[cfg(feature = "etcd")]
+pub use etcd::EtcdNodes;
 pub use outage::Away;
 pub use question::Waiting;
 pub use resolver::{Asked, Peek, Resolver};

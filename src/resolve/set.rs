@@ -50,6 +50,8 @@ fn start(config: &ResolverConfig, home: &Home) -> Arc<Resolver> {
     let (kind, ask): (_, Arc<dyn Ask>) = match &config.kind {
         ResolverKind::Static(nodes) => ("static", Arc::new(nodes.clone())),
         ResolverKind::Dns(config) => ("dns", Arc::new(Dns::new(config.clone()))),
+        #[cfg(feature = "etcd")]
+        ResolverKind::Etcd(config, prefix) => ("etcd", Arc::new(super::EtcdNodes::new(config.clone(), prefix.clone()))),
         ResolverKind::Ergo(port) => ("ergo", Arc::new(Ergo::new(*port))),
         ResolverKind::Epmd(port) => ("epmd", Arc::new(Epmd::new(*port))),
     };

@@ -6,6 +6,8 @@ pub mod corpus;
 pub mod daemon;
 pub mod dns;
 pub mod epmd;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod manager;
 pub mod node;
 pub mod tls;

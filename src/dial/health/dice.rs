@@ -22,7 +22,7 @@ impl Dice {
     }
 
     /// A time up to a fifth shorter, so that what began together does not stay together.
-    pub(in crate::dial) fn jittered(&self, time: Duration) -> Duration {
+    pub(crate) fn jittered(&self, time: Duration) -> Duration {
         let off = self.below(Self::JITTER);
         let parts = u32::try_from(1024 - off).unwrap_or(1024);
         time * parts / 1024

@@ -1,9 +1,13 @@
 # Two stages: the first builds, the second holds the binary and the system's certificate authorities.
 FROM rust:1.95-bookworm AS build
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --no-install-recommends --yes protobuf-compiler libprotobuf-dev \
+ && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY src src
-RUN cargo build --release --locked --bin portolan
+RUN cargo build --release --locked --features etcd --bin portolan
 
 FROM debian:bookworm-slim
 # hadolint ignore=DL3008

@@ -24,8 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use portolan::edits::Layer;
-use portolan::load::{Loaded, load};
+use portolan::load::{Loaded, Over, load};
 use portolan::node::NodeName;
 use portolan::plan::Snapshot;
 use portolan::resolve::Home;
@@ -151,7 +150,7 @@ fn read(config: &Path, previous: Option<&Snapshot>) -> Loaded {
     // Nothing is asked there.
     let runtime = Builder::new_current_thread().build().unwrap();
     let home = Home::on(runtime.handle().clone());
-    let outcome = load(config, previous, previous.map(|previous| &previous.table), &home, |_| Layer::default());
+    let outcome = load(config, previous, previous.map(|previous| &previous.table), &home, |_| Over::default());
     outcome.loaded.unwrap_or_else(|| panic!("{}", outcome.problems.render(false)))
 }
 

@@ -32,6 +32,13 @@ pub enum Refused {
     Draining,
     /// The head is no request.
     BadHead(BadHead),
+    /// A forward's `users` do not have this client's user; `None`: nobody is known to own its socket.
+    NotAllowed {
+        /// The client.
+        client: SocketAddr,
+        /// Whose it is.
+        uid: Option<u32>,
+    },
     /// The client asked for a descriptor that it can't have.
     NoHandoff(NoHandoff),
     /// The client went away before it was connected; there is nobody to answer.
@@ -76,6 +83,7 @@ impl Refused {
             }
             Self::Busy => (503, "busy", "connection_limit_reached", 1),
             Self::Draining => (503, "draining", "connection_limit_reached", 1),
+            Self::NotAllowed { .. } => (403, "not_allowed", "http_request_denied", 2),
             Self::BadHead(bad) => {
                 let (status, socks5) = bad_head(bad);
                 (status, "bad_request", "http_request_error", socks5)
@@ -169,6 +177,12 @@ impl fmt::Display for Refused {
             }
             Self::Busy => f.write_str("as many requests and relays are open as limits.relays allows"),
             Self::Draining => f.write_str("the daemon is ending and takes no new requests"),
+            Self::NotAllowed { client, uid: Some(uid) } => {
+                write!(f, "the client at {client} is of user {uid}, whom `users` of the forward does not have")
+            }
+            Self::NotAllowed { client, uid: None } => {
+                write!(f, "nobody is known to own the client at {client}, and the forward is for its `users` only")
+            }
             Self::BadHead(bad) => write!(f, "this is not a request: {bad}"),
             Self::NoHandoff(why) => why.fmt(f),
             Self::ClientGone => f.write_str("the client went away before it was connected"),

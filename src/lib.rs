@@ -23,6 +23,10 @@ pub mod plan;
 pub mod resolve;
 // Candidates are tried until one is up: name lookup, TCP, TLS handshake.
 pub mod dial;
+// etcd, for who asks it.
+pub mod etcd;
+// What nodes speak among themselves: bytes in, values out.
+pub mod dialect;
 // The point in time by which all of that must be done.
 pub mod deadline;
 // An open byte stream of any kind, on either side.

@@ -202,7 +202,8 @@ impl Reloader {
                 self.watch.set(outcome.files.iter().cloned());
                 load::log_problems(&outcome.problems);
                 load::log_problems(&outcome.refused);
-                self.decide(outcome, changes, cause, strict, started).await
+                // In a box: what was read is large.
+                Box::pin(self.decide(outcome, changes, cause, strict, started)).await
             }
             Err(panic) => {
                 // It would not go otherwise with the same files.

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::client::{connect, line};
+use crate::support::client::{connect, line, upgrade};
 use crate::support::daemon::{Daemon, text};
 use crate::support::node::{DeadPort, Node};
 
@@ -123,4 +123,90 @@ fn a_name_without_a_route_is_said() {
     let removed = "error: no route matches the node; one that does was removed at run time\n";
     assert_eq!(explain(&daemon, &["db@x", "--json"]), (1, String::new(), removed.to_owned()));
     assert_eq!(explain(&daemon, &[""]).0, 2, "no node has this name");
+}
+
+/// Discovery that knows two places of `db@x`, of which one speaks TLS and both are dead, and no port of `web@y`.
+fn lab(dead: &[DeadPort; 2], more: &str) -> String {
+    let [plain, tls] = dead.each_ref().map(DeadPort::port);
+    let answers = format!("['127.0.0.1:{plain}', {{ host = '127.0.0.1', port = {tls}, tls = true }}]");
+    let nodes = format!("{{ 'db@x' = {answers}, 'web@y' = '10.0.1.72' }}");
+    format!("[discovery]\nresolver = 'lab'\n{more}[resolver.lab]\ntype = 'static'\nnodes = {nodes}\n")
+}
+
+fn two_dead() -> [DeadPort; 2] {
+    [DeadPort::new(), DeadPort::new()]
+}
+
+#[test]
+fn a_question_stands_in_its_place_and_nothing_is_asked() {
+    let asking = "[[route]]\nmatch = '^db@'\nresolver = 'lab'\nhost = 'bastion.example'\ntls = false\nweight = 150\n";
+    let (own, dead) = (DeadPort::new(), two_dead());
+    let daemon = Daemon::start_with(&(asking.to_owned() + &own.route("@", "")), &lab(&dead, ""));
+    let [own, plain, tls] = [&own, &dead[0], &dead[1]].map(DeadPort::port);
+    let said = || explain(&daemon, &["db@x"]).1.lines().map(str::to_owned).collect::<Vec<_>>();
+    let before = said();
+    let nothing = "asks lab (static): nothing is known of the node: it would be asked";
+    assert_eq!(before[1], format!("  -- route ^db@ {nothing}"));
+    assert!(before[2].starts_with(&format!("  1. 127.0.0.1:{own}  weight 100")), "{before:?}");
+    assert_eq!(before[6], format!("  -- discovery {nothing}"));
+    assert_eq!(before[7], "then it is refused as all_failed: nothing comes behind discovery");
+    let questions = &plan(&daemon, "db@x")["questions"];
+    let place = |n: usize| [&questions[n]["step"], &questions[n]["match"], &questions[n]["before"]];
+    assert_eq!(place(0), [&json!("static"), &json!("^db@"), &json!(0)]);
+    assert_eq!(place(1), [&json!("discovery"), &Value::Null, &json!(1)]);
+    assert_eq!(questions[0]["state"], "unasked");
+    let asked = daemon.folder.run(&["resolvers", "--json", "--admin=admin.sock"]);
+    assert!(text(&asked.stdout).contains("\"asked\":0,"), "{asked:?}");
+
+    // All of it is dead, and so every step is taken.
+    assert_eq!(upgrade(&daemon.socket(), "db@x").1.status, 502);
+    let after = said();
+    assert!(after[1].starts_with("  -- route ^db@ asks lab (static): 2 answers, said "), "{after:?}");
+    let plan = plan(&daemon, "db@x");
+    let candidates = plan["candidates"].as_array().unwrap();
+    let shown = candidates.iter().map(|one| format!("{} {} {}", one["step"], one["upstream"], one["tls"]));
+    let mut steps: Vec<_> = shown.map(|line| line.replace('"', "")).collect();
+    // Which of them are ejected still is for the clock to say.
+    steps.sort();
+    let mut expected = [
+        format!("discovery 127.0.0.1:{plain} false"),
+        format!("discovery 127.0.0.1:{tls} true"),
+        format!("static 127.0.0.1:{own} false"),
+        format!("static bastion.example:{plain} false"),
+        format!("static bastion.example:{tls} false"),
+    ];
+    expected.sort();
+    assert_eq!(steps, expected);
+    for discovered in candidates.iter().skip(3) {
+        assert_eq!((&discovered["match"], &discovered["resolver"]), (&Value::Null, &json!("lab")));
+    }
+}
+
+#[test]
+fn why_discovery_is_not_asked_is_said() {
+    let ends = |route: &str, more: &str| {
+        let route = format!("[[route]]\nmatch = '^db@'\nhost = '10.0.1.60:4370'\n{route}");
+        let daemon = Daemon::start_with(&route, &lab(&two_dead(), more));
+        let plan = plan(&daemon, "db@x");
+        assert_eq!((&plan["questions"], &plan["then"]), (&json!([]), &json!("all_failed")));
+        plan["because"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ends("final = true\n", ""), "a route that matches is final");
+    let not_asked = "discovery is not asked when a route matches (after_static_failure = false)";
+    assert_eq!(ends("", "after_static_failure = false\n"), not_asked);
+}
+
+#[test]
+fn a_node_that_discovery_does_not_know_is_said() {
+    let daemon = Daemon::start_with("allow_empty = true\n", &lab(&two_dead(), ""));
+    assert_eq!(upgrade(&daemon.socket(), "nosuch@x").1.status, 404);
+    let (code, out, _) = explain(&daemon, &["nosuch@x"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("-- discovery asks lab (static): it knows no such node, said "), "{out}");
+    let ends = "then it is refused as no_route: no route matches, and lab knows no such node\n";
+    assert!(out.contains(ends), "{out}");
+    assert_eq!(upgrade(&daemon.socket(), "web@y").1.status, 502);
+    let (code, out, _) = explain(&daemon, &["web@y"]);
+    let portless = "; it cannot be asked for this name: it answers without a port";
+    assert!(code == 0 && out.contains("1 answer, said ") && out.contains(portless), "{out}");
 }

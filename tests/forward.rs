@@ -192,13 +192,13 @@ fn a_tcp_forward_that_is_not_said_to_be_open_is_refused() {
     assert_eq!(
         text(&output.stderr),
         "\
-error: every user of this machine may use a TCP forward, and `open = true` is not written
+error: it is not written who may use the TCP forward
  --> portolan.toml:4:10
   |
 4 | listen = \"127.0.0.1:0\"
   |          ^^^^^^^^^^^^^
   |
-  = help: write `open = true` if that is meant, or listen on \"unix:/path\"
+  = help: write `users = ['app']`, or `open = true` for every user of this machine
 
 1 error
 "

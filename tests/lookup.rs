@@ -150,3 +150,70 @@ fn the_manual_has_a_page_for_each_command() {
     }
     assert!(text(&folder.run(&["man"]).stdout).contains(".TH portolan 1"));
 }
+
+const ASKING: &str = r"
+[[route]]
+match = '^db@'
+resolver = 'lab'
+host = 'bastion.example'
+tls = { server_name = 'db', insecure_skip_verify = true }
+[[route]]
+match = '@x$'
+host = '10.0.1.60:4370'
+";
+
+const LAB: &str = r"
+[discovery]
+resolver = 'lab'
+[resolver.lab]
+type = 'static'
+nodes = { 'db@x' = ['10.0.1.70:4370', { host = '10.0.1.71', port = 4371, tls = true }], 'web@y' = '10.0.1.72:1' }
+";
+
+#[test]
+fn resolvers_are_asked_where_that_is_wanted_and_each_step_is_shown() {
+    let folder = Folder::new(ASKING, LAB);
+    let output = folder.run(&["lookup", "--config=portolan.toml", "--resolve", "db@x", "web@y", "nosuch@y"]);
+    let expected = "\
+db@x
+  100  ^db@  bastion.example by lab  tls  routes.toml:3
+  100  @x$   10.0.1.60:4370               routes.toml:8
+  -- route ^db@ asks lab (static): 2 answers in 0 ms
+     answer 10.0.1.70:4370
+     answer 10.0.1.71:4371 TLS
+     dials bastion.example:4370, tls with insecure_skip_verify, server_name db
+     dials bastion.example:4371, tls with insecure_skip_verify, server_name db
+  -- discovery asks lab (static): 2 answers in 0 ms
+     answer 10.0.1.70:4370
+     answer 10.0.1.71:4371 TLS
+     dials 10.0.1.70:4370, tls with insecure_skip_verify, server_name db
+     dials 10.0.1.71:4371, tls with insecure_skip_verify, server_name db
+web@y
+  no route
+  -- discovery asks lab (static): 1 answer in 0 ms
+     answer 10.0.1.72:1
+     dials 10.0.1.72:1, plain TCP
+nosuch@y
+  no route
+  -- discovery asks lab (static): 0 answers in 0 ms; it knows no such node
+";
+    // How long it takes is not ours to say.
+    let said = text(&output.stdout).lines().fold(String::new(), |said, line| match line.split_once(" in ") {
+        Some((before, after)) => said + before + " in 0 ms" + after.split_once(" ms").unwrap().1 + "\n",
+        None => said + line + "\n",
+    });
+    assert_eq!((output.status.code(), said.as_str(), text(&output.stderr).as_str()), (Some(1), expected, ""));
+
+    let output = folder.run(&["lookup", "--config=portolan.toml", "--resolve", "--json", "web@y"]);
+    let mut answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["resolved"][0]["ms"] = json!(0);
+    let resolved = json!([{
+        "step": "discovery", "match": null, "resolver": "lab", "type": "static", "ms": 0,
+        "answers": [{"host": "10.0.1.72", "port": 1}], "error": null,
+        "upstreams": [{"upstream": "10.0.1.72:1", "tls": false}],
+    }]);
+    assert_eq!((output.status.code(), &answer["resolved"]), (Some(0), &resolved));
+
+    let output = folder.run(&["lookup", "--config=portolan.toml", "web@y"]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), "web@y\n  no route\n"));
+}

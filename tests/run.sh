@@ -5,14 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # program:package. Go answers for itself in the test of patterns, and has a client (1.19 is enough for that).
-needed=(curl:curl python3:python3 socat:socat openssl:openssl cc:gcc go:golang-go haproxy:haproxy etcd:etcd-server etcdctl:etcd-client
-  protoc:protobuf-compiler)
+# Their services are not started where a policy says so; the tests never use the default ports.
+needed=(curl:curl python3:python3 socat:socat openssl:openssl cc:gcc go:golang-go haproxy:haproxy knotd:knot epmd:erlang-base etcd:etcd-server etcdctl:etcd-client protoc:protobuf-compiler)
 missing=()
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-# What protoc reads beside our own.
-[[ -e /usr/include/google/protobuf/descriptor.proto ]] || missing+=(libprotobuf-dev)
+[[ -f /usr/include/google/protobuf/descriptor.proto ]] || missing+=(libprotobuf-dev)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
@@ -38,4 +37,4 @@ if [[ ! -x $schemathesis/bin/schemathesis ]]; then
   "$schemathesis/bin/pip" install --quiet --disable-pip-version-check 'schemathesis>=4.32,<5'
 fi
 
-exec cargo test --locked "$@"
+exec cargo test --locked --all-features "$@"

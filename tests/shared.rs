@@ -2,7 +2,8 @@
 
 use std::process::Output;
 
-use portolan::shared::{Compare, Etcd as Asked, Keys, Op, Plan, Publisher, Stamp, Txn, plan};
+use portolan::etcd::{Compare, Etcd as Asked, EtcdConfig, Op, Txn};
+use portolan::shared::{Keys, Plan, Publisher, Stamp, plan};
 use serde_json::{Value, json};
 
 use crate::support::client::{connect, line};
@@ -68,7 +69,7 @@ fn catch_up(daemon: &Daemon, etcd: &Etcd) {
 
 #[test]
 fn a_change_is_in_force_without_anybody_doing_anything() {
-    let (etcd, node) = (Etcd::start(), Node::named("shared"));
+    let (etcd, node) = (Etcd::new(), Node::named("shared"));
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
     etcd.put(&key("db"), &route("^db@", &node.address().to_string()));
     catch_up(&daemon, &etcd);
@@ -84,7 +85,7 @@ fn a_change_is_in_force_without_anybody_doing_anything() {
 
 #[test]
 fn a_bad_entry_is_refused_alone_with_its_key_in_the_log() {
-    let etcd = Etcd::start();
+    let etcd = Etcd::new();
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
     etcd.put(&key("good"), &route("^good@", "h:1"));
     etcd.put(&key("bad"), "match = '^bad('\nhost = 'h:1'\n");
@@ -110,7 +111,7 @@ fn a_bad_entry_is_refused_alone_with_its_key_in_the_log() {
 
 #[test]
 fn the_daemons_own_file_may_allow_more() {
-    let etcd = Etcd::start();
+    let etcd = Etcd::new();
     let folder = folder(&etcd, NONE, "table_files = 'certs'\ntable_insecure = true");
     std::fs::create_dir(folder.path("certs")).unwrap();
     let authority = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
@@ -127,7 +128,7 @@ fn the_daemons_own_file_may_allow_more() {
 
 #[test]
 fn files_win_and_edits_lie_over_both() {
-    let etcd = Etcd::start();
+    let etcd = Etcd::new();
     let daemon = Daemon::in_folder(folder(&etcd, &file(&["^a@"]), ""));
     etcd.put(&key("1"), &route("^a@", "shared:1"));
     etcd.put(&key("2"), &route("^b@", "shared:1"));
@@ -148,7 +149,7 @@ fn files_win_and_edits_lie_over_both() {
 
 #[test]
 fn the_last_good_table_outlives_etcd_and_a_restart() {
-    let (mut etcd, node) = (Etcd::start(), Node::named("kept"));
+    let (mut etcd, node) = (Etcd::new(), Node::named("kept"));
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
     etcd.put(&key("db"), &route("^db@", &node.address().to_string()));
     catch_up(&daemon, &etcd);
@@ -181,7 +182,7 @@ fn the_last_good_table_outlives_etcd_and_a_restart() {
 
 #[test]
 fn a_file_is_checked_and_published() {
-    let etcd = Etcd::start();
+    let etcd = Etcd::new();
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
     let folder = &daemon.folder;
     folder.write("bad.toml", "[[route]]\nmatch = 'a('\nhost = 'h:1'\n");
@@ -222,12 +223,13 @@ struct Pusher {
 impl Pusher {
     fn new(etcd: &Etcd) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { runtime, etcd: Asked::new(vec![etcd.endpoint()]), keys: Keys::new(PREFIX) }
+        let etcd = Asked::new(EtcdConfig { endpoints: vec![etcd.endpoint()], user: None, tls: None });
+        Self { runtime, etcd, keys: Keys::new(PREFIX) }
     }
 
     /// The transactions of a push of so many routes, in their order.
-    fn plan(&mut self, etcd: &Etcd, routes: usize, set: &str) -> Vec<Txn> {
-        let mut publisher = Publisher::new(Asked::new(vec![etcd.endpoint()]), self.keys.clone(), "me@here".to_owned());
+    fn plan(&self, routes: usize, set: &str) -> Vec<Txn> {
+        let publisher = Publisher::new(self.etcd.clone(), self.keys.clone(), "me@here".to_owned());
         let published = self.runtime.block_on(publisher.published()).unwrap();
         let text: String =
             (0..routes).map(|n| format!("[[route]]\n{}", route(&format!("^{set}{n}@"), "h:1"))).collect();
@@ -252,26 +254,26 @@ impl Pusher {
         }
     }
 
-    fn run(&mut self, txn: &Txn) -> bool {
+    fn run(&self, txn: &Txn) -> bool {
         self.runtime.block_on(self.etcd.run(txn, None)).unwrap()
     }
 }
 
 #[test]
 fn a_push_that_dies_at_any_step_is_not_seen_and_leaves_nothing_behind() {
-    let etcd = Etcd::start();
+    let etcd = Etcd::new();
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
     let folder = &daemon.folder;
     folder.write("fleet.toml", &file(&["^a@", "^b@"]));
     push(folder, &["fleet.toml"]);
     catch_up(&daemon, &etcd);
     let good = list(folder);
-    let mut pusher = Pusher::new(&etcd);
-    let steps = pusher.plan(&etcd, 250, "x").len();
+    let pusher = Pusher::new(&etcd);
+    let steps = pusher.plan(250, "x").len();
     assert_eq!(steps, 5, "the stage, three to fill the set, the switch");
     for die_after in 1..steps {
         let set = format!("s{die_after}");
-        for txn in pusher.plan(&etcd, 250, &set).iter().take(die_after) {
+        for txn in pusher.plan(250, &set).iter().take(die_after) {
             assert!(pusher.run(txn));
         }
         // Something that every daemon sees, and behind which it has seen all of that.
@@ -291,7 +293,7 @@ fn a_push_that_dies_at_any_step_is_not_seen_and_leaves_nothing_behind() {
     assert_eq!(sets.len(), 1, "{sets:?}");
 
     // And one that lives.
-    for txn in pusher.plan(&etcd, 250, "y") {
+    for txn in pusher.plan(250, "y") {
         assert!(pusher.run(&txn));
     }
     catch_up(&daemon, &etcd);
@@ -300,10 +302,10 @@ fn a_push_that_dies_at_any_step_is_not_seen_and_leaves_nothing_behind() {
 
 #[test]
 fn of_two_that_push_at_once_one_is_told() {
-    let etcd = Etcd::start();
+    let etcd = Etcd::new();
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
-    let (mut one, mut other) = (Pusher::new(&etcd), Pusher::new(&etcd));
-    let (first, second) = (one.plan(&etcd, 250, "x"), other.plan(&etcd, 250, "y"));
+    let (one, other) = (Pusher::new(&etcd), Pusher::new(&etcd));
+    let (first, second) = (one.plan(250, "x"), other.plan(250, "y"));
     // Step by step, side by side.
     let done: Vec<_> = first.iter().zip(&second).map(|(first, second)| (one.run(first), other.run(second))).collect();
     assert_eq!(done.last(), Some(&(true, false)));

@@ -23,6 +23,13 @@ pub(super) enum Call {
     Close,
     /// `POST /v1/upstreams/{id}/reset`
     Reset(u64),
+    /// `POST /v1/resolvers/{name}/flush`
+    Flush {
+        /// Whose answers are forgotten.
+        resolver: String,
+        /// Only what is known of this node.
+        node: Option<NodeName>,
+    },
 }
 
 /// What is to be seen.
@@ -56,6 +63,17 @@ pub(super) enum Read {
         /// How many at most.
         limit: usize,
     },
+    /// `GET /v1/resolvers`
+    Resolvers,
+    /// `GET /v1/resolvers/{name}/answers`
+    Answers {
+        /// Whose.
+        resolver: String,
+        /// Behind which node the page begins.
+        after: String,
+        /// How many at most.
+        limit: usize,
+    },
     /// `GET /v1/upstreams`
     Upstreams {
         /// Behind which one the page begins.
@@ -76,6 +94,9 @@ enum Resource {
     Close,
     Upstreams,
     Reset(u64),
+    Resolvers,
+    Answers(String),
+    Flush(String),
     Reload,
 }
 
@@ -95,6 +116,12 @@ impl Call {
             (Resource::Close, "POST") => without_query(query, Self::Close),
             (Resource::Upstreams, "GET" | "HEAD") => upstreams(query).map(Self::Read),
             (Resource::Reset(id), "POST") => without_query(query, Self::Reset(id)),
+            (Resource::Resolvers, "GET" | "HEAD") => without_query(query, Self::Read(Read::Resolvers)),
+            (Resource::Answers(resolver), "GET" | "HEAD") => answers(resolver, query).map(Self::Read),
+            (Resource::Flush(resolver), "POST") => {
+                let node = Query::parse(query, &["node"])?.get("node").map(node_name).transpose()?;
+                Ok(Self::Flush { resolver, node })
+            }
             (Resource::Reload, "POST") => {
                 let query = Query::parse(query, &["strict"])?;
                 Ok(Self::Reload { strict: query.flag("strict")? })
@@ -114,14 +141,18 @@ impl Resource {
             Some("relays") => Ok(Self::Relays),
             Some("relays/close") => Ok(Self::Close),
             Some("upstreams") => Ok(Self::Upstreams),
+            Some("resolvers") => Ok(Self::Resolvers),
             Some("reload") => Ok(Self::Reload),
             Some(path) => match path.split_once('/') {
                 // Nothing behind the slash is a pattern too: the one that matches every node.
-                Some(("routes", pattern)) if !pattern.contains('/') => {
-                    text(pattern).map(Self::Route).map_err(|why| Error::BadRequest(format!("the path: {why}")))
-                }
+                Some(("routes", pattern)) if !pattern.contains('/') => in_path(pattern).map(Self::Route),
                 Some(("upstreams", path)) => match path.strip_suffix("/reset") {
                     Some(id) if !id.contains('/') => number(id).map(Self::Reset),
+                    _ => Err(Error::NotFound),
+                },
+                Some(("resolvers", path)) => match path.split_once('/') {
+                    Some((name, "answers")) => in_path(name).map(Self::Answers),
+                    Some((name, "flush")) => in_path(name).map(Self::Flush),
                     _ => Err(Error::NotFound),
                 },
                 _ => Err(Error::NotFound),
@@ -134,8 +165,14 @@ impl Resource {
         match self {
             Self::Routes => "GET, HEAD, POST",
             Self::Route(_) => "GET, HEAD, DELETE",
-            Self::Lookup | Self::Explain | Self::Table | Self::Relays | Self::Upstreams => "GET, HEAD",
-            Self::Close | Self::Reset(_) | Self::Reload => "POST",
+            Self::Lookup
+            | Self::Explain
+            | Self::Table
+            | Self::Relays
+            | Self::Upstreams
+            | Self::Resolvers
+            | Self::Answers(_) => "GET, HEAD",
+            Self::Close | Self::Reset(_) | Self::Flush(_) | Self::Reload => "POST",
         }
     }
 }
@@ -149,7 +186,11 @@ fn routes(query: &str) -> Result<Read, Error> {
 fn node(query: &str) -> Result<NodeName, Error> {
     let query = Query::parse(query, &["node"])?;
     let node = query.get("node").ok_or(Error::BadRequest("the query lacks the key node: which node?".to_owned()))?;
-    NodeName::parse(node).map_err(|bad| Error::BadRequest(format!("`node` in the query: {bad}")))
+    node_name(node)
+}
+
+fn node_name(text: &str) -> Result<NodeName, Error> {
+    NodeName::parse(text).map_err(|bad| Error::BadRequest(format!("`node` in the query: {bad}")))
 }
 
 fn relays(query: &str) -> Result<Read, Error> {
@@ -162,6 +203,16 @@ fn relays(query: &str) -> Result<Read, Error> {
 fn upstreams(query: &str) -> Result<Read, Error> {
     let query = Query::parse(query, &["after", "limit"])?;
     Ok(Read::Upstreams { after: after(&query)?, limit: query.limit()? })
+}
+
+fn answers(resolver: String, query: &str) -> Result<Read, Error> {
+    let query = Query::parse(query, &["after", "limit"])?;
+    Ok(Read::Answers { resolver, after: query.get("after").unwrap_or_default().to_owned(), limit: query.limit()? })
+}
+
+/// A segment of a path.
+fn in_path(segment: &str) -> Result<String, Error> {
+    text(segment).map_err(|why| Error::BadRequest(format!("the path: {why}")))
 }
 
 /// Behind which number a page begins.
@@ -227,6 +278,18 @@ mod tests {
         assert_eq!(call("GET", "/v1/relays?after=7&limit=1"), relays(None, None, 7, 1));
         assert_eq!(call("GET", "/v1/relays?match=%5Edb@&node="), relays(Some("^db@"), Some(""), 0, 100));
         assert_eq!(call("POST", "/v1/relays/close"), Call::Close);
+        assert_eq!(call("GET", "/v1/resolvers"), Call::Read(Read::Resolvers));
+        let answers = |resolver: &str, after: &str, limit| {
+            Call::Read(Read::Answers { resolver: resolver.to_owned(), after: after.to_owned(), limit })
+        };
+        assert_eq!(call("GET", "/v1/resolvers/fleet/answers"), answers("fleet", "", 100));
+        assert_eq!(call("GET", "/v1/resolvers/a%2Fb/answers?after=db%40x&limit=7"), answers("a/b", "db@x", 7));
+        let flush = |node: Option<&str>| Call::Flush {
+            resolver: "fleet".to_owned(),
+            node: node.map(|node| NodeName::parse(node).unwrap()),
+        };
+        assert_eq!(call("POST", "/v1/resolvers/fleet/flush"), flush(None));
+        assert_eq!(call("POST", "/v1/resolvers/fleet/flush?node=db%40x"), flush(Some("db@x")));
         assert_eq!(call("GET", "/v1/upstreams?after=3"), Call::Read(Read::Upstreams { after: 3, limit: 100 }));
         assert_eq!(call("POST", "/v1/upstreams/17/reset"), Call::Reset(17));
         let node = NodeName::parse("a").unwrap();
@@ -271,6 +334,8 @@ mod tests {
             "/v1/routes/a/b",
             "/v1/upstreams/1",
             "/v1/upstreams/1/2/reset",
+            "/v1/resolvers/fleet",
+            "/v1/resolvers/a/b/answers",
             "/v2/table",
             "/v1/table/",
         ] {
@@ -285,6 +350,8 @@ mod tests {
             ("GET", "/v1/relays/close", "POST"),
             ("DELETE", "/v1/upstreams", "GET, HEAD"),
             ("GET", "/v1/upstreams/1/reset", "POST"),
+            ("POST", "/v1/resolvers/fleet/answers", "GET, HEAD"),
+            ("GET", "/v1/resolvers/fleet/flush", "POST"),
         ] {
             assert_eq!(parse(method, path), Err(Error::MethodNotAllowed(allowed)), "{method} {path}");
         }

@@ -13,12 +13,13 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::problem::Error;
-use super::view::{AddedView, ChangeView, CloseView, ClosedView, RouteView, UpstreamView};
+use super::view::{AddedView, ChangeView, CloseView, ClosedView, FlushedView, RouteView, UpstreamView};
 use crate::aside::blocking;
 use crate::control::Control;
 use crate::daemon::Daemon;
 use crate::dial::Upstreams;
 use crate::listen::Peer;
+use crate::node::NodeName;
 use crate::relay::Cut;
 
 /// The most bytes that a body may have.
@@ -107,4 +108,22 @@ pub(super) fn reset(upstreams: &Upstreams, peer: &Peer, id: u64) -> Result<Upstr
     upstreams.reset(id);
     info!(upstream = %health.upstream(), id, uid = peer.uid(), pid = peer.pid(), "upstream reset");
     Ok(UpstreamView::of(&health))
+}
+
+/// Makes a resolver forget what it knows of a node, or all that it knows; away from the threads that relay, as it may
+/// know millions of nodes.
+pub(super) async fn flush(
+    daemon: Arc<Daemon>,
+    peer: &Peer,
+    name: String,
+    node: Option<NodeName>,
+) -> Result<FlushedView, Error> {
+    let found = daemon.snapshot().resolvers.get(&name).cloned();
+    let resolver = found.ok_or_else(|| Error::NoResolver(name.clone()))?;
+    let of = node.clone();
+    let flushing = blocking(move || resolver.flush(of.as_ref()));
+    let flushed = flushing.await.map_err(|panic| Error::Internal(panic.to_string()))?;
+    let node = node.as_ref().map(NodeName::as_str);
+    info!(resolver = name, node, flushed, uid = peer.uid(), pid = peer.pid(), "resolver flushed");
+    Ok(FlushedView { flushed })
 }

@@ -109,6 +109,10 @@ async fn answer(
             Ok(json(StatusCode::OK, &change::close(Arc::clone(daemon), peer, which).await?))
         }
         Call::Reset(id) => Ok(json(StatusCode::OK, &change::reset(&daemon.upstreams, peer, id)?)),
+        Call::Flush { resolver, node } => {
+            let flushed = change::flush(Arc::clone(daemon), peer, resolver, node).await?;
+            Ok(json(StatusCode::OK, &flushed))
+        }
         Call::Reload { strict } => Ok(json(StatusCode::OK, &change::reload(control, peer, strict).await?)),
     }
 }

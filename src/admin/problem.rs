@@ -19,6 +19,9 @@ pub(super) enum Error {
     /// No upstream that requests have wanted has this number.
     #[error("no upstream has the number {0}; `portolan upstreams` lists those that requests have wanted")]
     NoUpstream(u64),
+    /// No resolver of the configuration has this name.
+    #[error("no resolver is called {0}; `portolan resolvers` lists those of the configuration")]
+    NoResolver(String),
     /// The query, the path or the body cannot be read: where and why.
     #[error("{0}")]
     BadRequest(String),
@@ -47,7 +50,9 @@ impl Error {
     fn outcome(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Refused(Refusal::Taken(_)) => (StatusCode::CONFLICT, "taken"),
-            Self::Refused(Refusal::Unknown) | Self::NoUpstream(_) => (StatusCode::NOT_FOUND, "unknown"),
+            Self::Refused(Refusal::Unknown) | Self::NoUpstream(_) | Self::NoResolver(_) => {
+                (StatusCode::NOT_FOUND, "unknown")
+            }
             Self::Refused(Refusal::Invalid(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Self::Refused(Refusal::Unkept(_)) => (StatusCode::INSUFFICIENT_STORAGE, "unkept"),
             Self::Refused(Refusal::Ending) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),

@@ -9,7 +9,8 @@ use super::call::{Read, cursor_of};
 use super::explain;
 use super::problem::Error;
 use super::view::{
-    FileView, LookupView, RelayPage, RelayView, RoutePage, RouteView, TableView, UpstreamPage, UpstreamView,
+    AnswerPage, FileView, KnownView, LookupView, RelayPage, RelayView, ResolverList, ResolverView, RoutePage,
+    RouteView, TableView, UpstreamPage, UpstreamView,
 };
 use super::{Answer, json};
 use crate::aside::blocking;
@@ -19,6 +20,7 @@ use crate::control::Refusal;
 use crate::daemon::Daemon;
 use crate::node::NodeName;
 use crate::plan::Snapshot;
+use crate::resolve::Resolver;
 use crate::route::{Rank, Route, RouteTable, Row};
 
 /// The most routes that a lookup lists.
@@ -37,6 +39,10 @@ pub(super) async fn answer(daemon: Arc<Daemon>, read: Read) -> Result<Answer, Er
             Read::Relays { pattern, node, after, limit } => {
                 let wanted = |relay: &Facts| is_wanted(relay, pattern.as_deref(), node.as_deref());
                 json(StatusCode::OK, &relays(&daemon, after, limit, wanted))
+            }
+            Read::Resolvers => json(StatusCode::OK, &resolvers(&snapshot)),
+            Read::Answers { resolver, after, limit } => {
+                json(StatusCode::OK, &answers(&snapshot, resolver, &after, limit)?)
             }
             Read::Upstreams { after, limit } => json(StatusCode::OK, &upstreams(&daemon, after, limit)),
         })
@@ -68,7 +74,7 @@ fn lookup(snapshot: &Snapshot, node: &NodeName) -> Result<LookupView, Error> {
     if routes.is_empty() {
         return Err(Error::NoRoute(removed.len()));
     }
-    Ok(LookupView { node: node.as_str().to_owned(), routes, removed, more: more || more_removed })
+    Ok(LookupView { node: node.as_str().to_owned(), routes, removed, more: more || more_removed, resolved: Vec::new() })
 }
 
 /// The routes that match, and whether there are more of them than are listed.
@@ -123,4 +129,19 @@ fn upstreams(daemon: &Daemon, after: u64, limit: usize) -> UpstreamPage {
     page.truncate(limit);
     let next = page.last().map(|health| health.id()).filter(|_| has_more);
     UpstreamPage { upstreams: page.iter().map(|health| UpstreamView::of(health)).collect(), next }
+}
+
+fn resolvers(snapshot: &Snapshot) -> ResolverList {
+    let default = snapshot.discovery.as_ref().map(|discovery| discovery.resolver.name());
+    let view = |resolver: &Arc<Resolver>| ResolverView::of(resolver, default == Some(resolver.name()));
+    ResolverList { resolvers: snapshot.resolvers.iter().map(view).collect() }
+}
+
+fn answers(snapshot: &Snapshot, resolver: String, after: &str, limit: usize) -> Result<AnswerPage, Error> {
+    let resolver = snapshot.resolvers.get(&resolver).ok_or(Error::NoResolver(resolver))?;
+    let mut page = resolver.page(after, limit + 1);
+    let has_more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().map(|known| known.node.to_string()).filter(|_| has_more);
+    Ok(AnswerPage { answers: page.iter().map(KnownView::of).collect(), next })
 }

@@ -15,10 +15,9 @@ use super::*;
 use crate::control::{Ask, Refusal};
 use crate::deadline::Deadline;
 use crate::dial;
-use crate::edits::Layer;
 use crate::load;
 use crate::node::NodeName;
-use crate::plan::Snapshot;
+use crate::plan::{Next, Snapshot};
 use crate::relay::testing::facts;
 use crate::resolve::Home;
 use crate::route::testing::{route, row};
@@ -64,16 +63,22 @@ impl Told {
 
 impl Api {
     fn new(patterns: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let mut routes = "allow_empty = true\n".to_owned();
         for pattern in patterns {
             writeln!(routes, "[[route]]\nmatch = '{pattern}'\nhost = '10.0.0.1:4370'").unwrap();
         }
+        Self::with(&routes, "")
+    }
+
+    /// One with these files.
+    fn with(routes: &str, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("routes.toml"), routes).unwrap();
-        std::fs::write(folder.path().join("portolan.toml"), "").unwrap();
+        std::fs::write(folder.path().join("portolan.toml"), config).unwrap();
         let home = Home::on(tokio::runtime::Handle::current());
-        let loaded =
-            load::load(&folder.path().join("portolan.toml"), None, None, &home, |_| Layer::default()).loaded.unwrap();
+        let loaded = load::load(&folder.path().join("portolan.toml"), None, None, &home, |_| load::Over::default())
+            .loaded
+            .unwrap();
         let (control, asks) = Control::new();
         Self { daemon: Arc::new(Daemon::new(loaded)), control, asks, _folder: folder }
     }
@@ -323,6 +328,52 @@ async fn what_is_explained_is_the_order_of_the_plan() {
     let after = explained().await;
     assert_eq!(after, planned());
     assert_ne!(after, before, "what is dead stands behind");
+}
+
+#[tokio::test]
+async fn what_is_explained_of_resolvers_is_the_order_of_the_plan_when_they_are_asked() {
+    let answers = "['10.0.0.1:1', { host = '10.0.0.2', port = 2, tls = true }]";
+    let api = Api::with(
+        "[[route]]\nmatch = 'db'\nhost = '10.0.0.3:3'\ntls = { server_name = 'db' }\n\
+         [[route]]\nmatch = '^d'\nresolver = 'lab'\nport = 9\nweight = 7\n\
+         [[route]]\nmatch = 'x'\nresolver = 'lab'\nweight = 200\ntls = false\n",
+        &format!("[discovery]\nresolver = 'lab'\n[resolver.lab]\ntype = 'static'\nnodes = {{ 'db@x' = {answers} }}\n"),
+    );
+    let plan = async || api.ask("GET", "/v1/explain?node=db@x").await.json();
+    let before = plan().await;
+    let places = before["questions"].as_array().unwrap().iter().map(|one| (&one["match"], &one["before"]));
+    let expected = [(json!("x"), json!(0)), (json!("^d"), json!(1)), (Value::Null, json!(1))];
+    assert_eq!(places.map(|(route, place)| (route.clone(), place.clone())).collect::<Vec<_>>(), expected);
+    assert_eq!(before["candidates"].as_array().unwrap().len(), 1, "what is not known is not listed");
+
+    let mut plan_of_request = api.daemon.plan(NodeName::parse("db@x").unwrap(), None);
+    let mut planned = Vec::new();
+    while let Some(next) = poll_fn(|cx| plan_of_request.poll_next(cx)).await {
+        let Next::Candidate(one) = next else { panic!("{next:?}") };
+        let name = one.health.tls().map(|tls| tls.server_name.clone().unwrap_or_default());
+        planned.push(format!("{:?} {} {name:?}", one.course.pattern(), one.upstream()));
+    }
+    let explained = plan().await;
+    let explained = explained["candidates"].as_array().unwrap().iter().map(|one| {
+        let name = match &one["tls"] {
+            Value::Bool(is_spoken) => is_spoken.then(String::new),
+            policy => Some(policy["server_name"].as_str().unwrap().to_owned()),
+        };
+        format!("{:?} {} {name:?}", one["match"].as_str(), one["upstream"].as_str().unwrap())
+    });
+    assert_eq!(explained.collect::<Vec<_>>(), planned);
+    assert_eq!(
+        planned,
+        [
+            "Some(\"x\") 10.0.0.1:1 None",
+            "Some(\"x\") 10.0.0.2:2 None",
+            "Some(\"db\") 10.0.0.3:3 Some(\"db\")",
+            "Some(\"^d\") 10.0.0.1:9 None",
+            "Some(\"^d\") 10.0.0.2:9 Some(\"\")",
+            "None 10.0.0.1:1 Some(\"db\")",
+            "None 10.0.0.2:2 Some(\"db\")",
+        ]
+    );
 }
 
 #[tokio::test]

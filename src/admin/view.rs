@@ -1,6 +1,7 @@
 //! The shapes that the admin API, the commands and the journal share.
 
 mod live;
+mod resolve;
 
 use std::path::{Path, absolute};
 
@@ -11,6 +12,11 @@ use serde::{Deserialize, Serialize};
 pub use live::{
     CandidateView, ClientView, CloseView, ClosedView, ExplainView, FailureView, OpenView, RelayPage, RelayView,
     StateView, UpstreamPage, UpstreamView,
+};
+
+pub use resolve::{
+    AnswerPage, AnswerView, FlushedView, KnownState, KnownView, QuestionView, ResolvedView, ResolverList,
+    ResolverState, ResolverView, StepView, TargetView,
 };
 
 use crate::config::{Place, Problem, visible};
@@ -164,6 +170,9 @@ pub struct LookupView {
     /// Whether there are more of them than are listed; left out if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// What resolvers were asked, and what came of it; only by `portolan lookup --resolve`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<ResolvedView>,
 }
 
 /// A page of the table: `GET /v1/routes`.
@@ -330,6 +339,11 @@ fn hosts(reach: &Reach) -> Vec<String> {
 }
 
 impl TlsSpec {
+    /// How TLS is spoken to an upstream; `None` is plain TCP.
+    pub fn of_upstream(policy: Option<&TlsPolicy>) -> Self {
+        policy.map_or(Self::Switch(false), Self::of)
+    }
+
     fn of(policy: &TlsPolicy) -> Self {
         if *policy == TlsPolicy::default() {
             return Self::Switch(true);

@@ -1,4 +1,5 @@
-//! `portolan explain`: what a request for a node would do now, by the running daemon. Nothing is looked up or dialed.
+//! `portolan explain`: what a request for a node would do now, by the running daemon. Nothing is asked, looked up or
+//! dialed.
 
 use std::io;
 
@@ -7,10 +8,11 @@ use clap::Args;
 use super::Exit;
 use super::admin::{Admin, AdminArguments, Failure};
 use super::console::Console;
+use super::resolvers::worth;
 use super::upstreams::{last_error, state, tls, took};
 use super::view::origin;
 use crate::admin::segment;
-use crate::admin::view::{CandidateView, ExplainView, OpenView, RouteSpec, RouteView, UpstreamView};
+use crate::admin::view::{CandidateView, ExplainView, KnownState, OpenView, QuestionView, RouteView, UpstreamView};
 use crate::config::{plural, visible};
 use crate::node::NodeName;
 
@@ -35,20 +37,30 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
             Ok(Exit::Problems)
         }
         Err(failure) => failure.tell(console),
-        Ok(plan) if arguments.json => console.json(&plan).map(|()| Exit::Ok),
-        Ok(plan) => text(&plan).try_for_each(|line| writeln!(console.out, "{}", visible(&line))).map(|()| Exit::Ok),
+        Ok(plan) => {
+            if arguments.json {
+                console.json(&plan)?;
+            } else {
+                text(&plan).try_for_each(|line| writeln!(console.out, "{}", visible(&line)))?;
+            }
+            Ok(if plan.then == "no_route" { Exit::Problems } else { Exit::Ok })
+        }
     }
 }
 
 /// The plan for people, line by line.
 fn text(plan: &ExplainView) -> impl Iterator<Item = String> {
-    let ExplainView { node, generation, routes, candidates, removed, more, establish, open, then } = plan;
+    let ExplainView { node, generation, routes, candidates, questions, removed, more, establish, open, then, because } =
+        plan;
     let mut lines = vec![format!("{node}, by generation {generation} of the table")];
-    for (number, candidate) in (1..).zip(candidates) {
-        let route = routes.iter().find(|route| route.spec.pattern == candidate.pattern);
-        lines.extend(candidate_text(number, candidate, route));
+    let asked_before = |place| questions.iter().filter(move |question| question.before == place).map(question_text);
+    for (place, candidate) in candidates.iter().enumerate() {
+        lines.extend(asked_before(place));
+        let route = routes.iter().find(|route| candidate.pattern.as_ref() == Some(&route.spec.pattern));
+        lines.extend(candidate_text(place + 1, candidate, route));
     }
-    lines.push(format!("then it is refused as {then}: no discovery is configured"));
+    lines.extend(asked_before(candidates.len()));
+    lines.push(format!("then it is refused as {then}: {because}"));
     if *more {
         lines.push("there are more than are listed".to_owned());
     }
@@ -59,17 +71,33 @@ fn text(plan: &ExplainView) -> impl Iterator<Item = String> {
     lines.into_iter()
 }
 
+/// A question, and what is known of it.
+fn question_text(question: &QuestionView) -> String {
+    let QuestionView { pattern, resolver, kind, state, asking, answers, error, age_ms, left_ms, .. } = question;
+    let who = pattern.as_ref().map_or("discovery".to_owned(), |pattern| format!("route {pattern}"));
+    let worth = worth(*state, age_ms.unwrap_or_default(), left_ms.unwrap_or_default());
+    let (count, error) = (plural(answers.len(), "answer"), error.as_deref());
+    let known = match (state, error) {
+        (KnownState::Fresh, None) => format!("{count}, {worth}"),
+        (KnownState::Stale, None) => format!("{count}, {worth}: it would be asked again"),
+        (KnownState::Fresh | KnownState::Stale, Some(error)) => format!("{count}, {worth}; it {error}"),
+        (KnownState::Negative, error) => format!("it {}, {worth}", error.unwrap_or_default()),
+        (KnownState::Unasked, _) => "nothing is known of the node: it would be asked".to_owned(),
+        (KnownState::Away, error) => format!("nothing is known of the node, and it {}", error.unwrap_or_default()),
+    };
+    let asking = if *asking { "; it is being asked" } else { "" };
+    format!("  -- {who} asks {resolver} ({kind}): {known}{asking}")
+}
+
 fn candidate_text(number: usize, candidate: &CandidateView, route: Option<&RouteView>) -> Vec<String> {
-    let CandidateView { pattern, upstream, why, address, known, open, connect_timeout, race_after } = candidate;
+    let CandidateView { upstream, why, address, known, open, connect_timeout, race_after, .. } = candidate;
     let mut lines = vec![format!("{number:>3}. {upstream}  {why}")];
-    let name = |route: &RouteView| route.spec.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-    let origin = route.map(|route| format!("{}, {}", name(route), origin(route))).unwrap_or_default();
-    lines.push(format!("     route {pattern}{origin}"));
+    lines.push(format!("     {}", course(candidate, route)));
     lines.push(format!(
         "     {}",
         known.as_ref().map_or("healthy as far as is known: nobody has wanted it yet".into(), health)
     ));
-    let how = route.map(|route| how(&route.spec)).unwrap_or_default();
+    let how = how(candidate, route);
     let place = match (address, known.as_ref().and_then(|known| known.last_good.as_ref())) {
         (Some(address), _) => format!("dials {address}"),
         (None, Some(last)) => format!("looks the name up at each attempt, {last} first if it is still there"),
@@ -87,16 +115,34 @@ fn candidate_text(number: usize, candidate: &CandidateView, route: Option<&Route
     lines
 }
 
+/// What leads there: a route with its name and place, the resolver that was asked.
+fn course(candidate: &CandidateView, route: Option<&RouteView>) -> String {
+    let name = |route: &RouteView| route.spec.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let course = match &candidate.pattern {
+        Some(pattern) => {
+            format!(
+                "route {pattern}{}",
+                route.map(|route| format!("{}, {}", name(route), origin(route))).unwrap_or_default()
+            )
+        }
+        None => "discovery".to_owned(),
+    };
+    candidate.resolver.as_ref().map_or(course.clone(), |resolver| format!("{course}, by {resolver}"))
+}
+
 /// What is spoken, and from where.
-fn how(route: &RouteSpec) -> String {
-    let mut how = route.tls.as_ref().map(tls).unwrap_or_default();
+fn how(candidate: &CandidateView, route: Option<&RouteView>) -> String {
+    let mut how = tls(&candidate.tls);
     if how.is_empty() {
         "plain TCP".clone_into(&mut how);
     }
-    if let Some(source) = &route.source {
+    if let Some(name) = &candidate.certified {
+        how += &format!(" as {name}");
+    }
+    if let Some(source) = route.and_then(|route| route.spec.source.as_ref()) {
         how += &format!(" from {source}");
     }
-    if let Some(version) = &route.proxy_protocol {
+    if let Some(version) = route.and_then(|route| route.spec.proxy_protocol.as_ref()) {
         how += &format!(" with PROXY protocol {version}");
     }
     how

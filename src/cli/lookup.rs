@@ -1,5 +1,5 @@
 //! `portolan lookup`: which routes match a node, in the order in which they would be tried. Nothing is dialed and no
-//! certificate is opened.
+//! certificate is opened; resolvers are asked where that is wanted.
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
@@ -8,9 +8,10 @@ use clap::Args;
 
 use super::Exit;
 use super::console::Console;
+use super::resolve::{self, Resolving};
 use super::view::write_routes;
 use crate::admin::view::{LookupView, RouteView};
-use crate::config::{Config, Problems, Scope, find_config, load, load_routes, read_edit, visible};
+use crate::config::{Config, LoadedRoutes, Problems, Scope, find_config, load, load_routes, read_edit, visible};
 use crate::edits::{Layer, state_folder};
 use crate::node::{BadNodeName, NodeName};
 use crate::route::RouteTable;
@@ -26,12 +27,15 @@ pub(super) struct Arguments {
     /// The configuration [default: $PORTOLAN_CONFIG, /etc/portolan/portolan.toml, ./config/portolan.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask the resolvers what a request would ask them, one after the other, and show what comes of it
+    #[arg(long, conflicts_with = "routes")]
+    resolve: bool,
     /// Write one JSON object for each node, one a line
     #[arg(long)]
     json: bool,
 }
 
-/// Exits with 0 when every node has a route.
+/// Exits with 0 when every node has a route; where resolvers are asked, when every node is led somewhere.
 pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Exit> {
     let Some(tables) = tables(arguments, console)? else { return Ok(Exit::Problems) };
     let mut all = true;
@@ -52,10 +56,12 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
 }
 
 /// The routes in force, and those of files that were removed at run time.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Tables {
     table: RouteTable,
     removed: RouteTable,
+    /// Who is asked, if anybody is.
+    resolving: Option<Resolving>,
 }
 
 fn tables(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Option<Tables>> {
@@ -69,7 +75,11 @@ fn tables(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Option
             }
         };
         let loaded = load(&path, Scope::Text, None, &mut problems);
-        loaded.map(|(config, loaded)| with_edits(&config, loaded.table, console)).transpose()?
+        let with_edits = |(config, loaded): (Config, LoadedRoutes)| {
+            let resolving = arguments.resolve.then(|| Resolving::new(&config)).transpose()?;
+            Ok::<_, io::Error>(Tables { resolving, ..with_edits(&config, loaded.table, console)? })
+        };
+        loaded.map(with_edits).transpose()?
     } else {
         let loaded = load_routes(&arguments.routes, None, &mut problems);
         loaded.map(|loaded| Tables { table: loaded.table, ..Tables::default() })
@@ -91,7 +101,7 @@ fn with_edits(config: &Config, table: RouteTable, console: &mut Console<'_>) -> 
         }
     };
     let applied = layer.apply(table, |spec, at| read_edit(spec, at, None, &mut Problems::default()));
-    Ok(Tables { table: applied.table, removed: applied.removed })
+    Ok(Tables { table: applied.table, removed: applied.removed, resolving: None })
 }
 
 /// The next line without its end, in a buffer that is used again.
@@ -104,7 +114,7 @@ fn next_line<'a>(input: &mut dyn BufRead, line: &'a mut Vec<u8>) -> io::Result<O
     Ok(Some(name.strip_suffix(b"\r").unwrap_or(name)))
 }
 
-/// Writes the routes of a node, and tells whether there are any.
+/// Writes the routes of a node, and tells whether it is led somewhere.
 fn answer(
     tables: &Tables,
     node: Result<NodeName, BadNodeName>,
@@ -123,8 +133,16 @@ fn answer(
         table.routes_for(&node).into_iter().flatten().map(|route| RouteView::of(route)).collect()
     };
     let (routes, removed) = (matches(&tables.table), matches(&tables.removed));
-    let found = !routes.is_empty();
-    let answer = LookupView { node: node.as_str().to_owned(), routes, removed, more: false };
+    let resolved = tables.resolving.as_ref().map(|resolving| resolving.resolve(&tables.table, &node));
+    let found = match &resolved {
+        None => !routes.is_empty(),
+        Some(resolved) => {
+            let is_led = resolved.iter().any(|resolved| !resolved.upstreams.is_empty());
+            is_led || routes.iter().any(|route| route.spec.resolver.is_none())
+        }
+    };
+    let resolved = resolved.unwrap_or_default();
+    let answer = LookupView { node: node.as_str().to_owned(), routes, removed, more: false, resolved };
     if json {
         console.json(&answer)?;
     } else {
@@ -136,6 +154,9 @@ fn answer(
         if !answer.removed.is_empty() {
             writeln!(console.out, "  removed at run time:")?;
             write_routes(&answer.removed, console.out)?;
+        }
+        for line in answer.resolved.iter().flat_map(resolve::text) {
+            writeln!(console.out, "{}", visible(&line))?;
         }
     }
     Ok(found)
@@ -169,7 +190,7 @@ mod tests {
         let file = folder.path().join("r");
         std::fs::write(&file, ROUTES).unwrap();
         let names = names.iter().map(|&name| name.into()).collect();
-        let arguments = Arguments { names, routes: vec![file], config: None, json };
+        let arguments = Arguments { names, routes: vec![file], config: None, resolve: false, json };
         let mut ran = testing::run(input, |console| run(&arguments, console));
         ran.out = ran.out.replace(&format!("{}/", folder.path().display()), "");
         ran
@@ -217,8 +238,13 @@ none
 
     #[test]
     fn a_bad_table_is_said() {
-        let arguments =
-            Arguments { names: vec!["a".into()], routes: vec!["/nowhere/r".into()], config: None, json: false };
+        let arguments = Arguments {
+            names: vec!["a".into()],
+            routes: vec!["/nowhere/r".into()],
+            config: None,
+            resolve: false,
+            json: false,
+        };
         let ran = testing::run(b"", |console| run(&arguments, console));
         assert_eq!((ran.exit, ran.out.as_str()), (Exit::Problems, ""));
         assert!(ran.err.contains("--> /nowhere/r\n"), "{}", ran.err);

@@ -13,6 +13,8 @@ mod check;
 mod view;
 /// `portolan lookup`
 mod lookup;
+/// What it asks
+mod resolve;
 /// `portolan connect`
 pub mod connect;
 /// `portolan routes`
@@ -23,6 +25,8 @@ mod push;
 mod relays;
 /// `portolan upstreams`
 mod upstreams;
+/// `portolan resolvers`
+mod resolvers;
 /// `portolan explain`
 mod explain;
 /// `portolan reload`
@@ -69,6 +73,8 @@ enum Command {
     Relays(relays::Arguments),
     /// List the upstreams that requests have wanted, and make them healthy
     Upstreams(upstreams::Arguments),
+    /// List the resolvers and what they know, and make them forget it
+    Resolvers(resolvers::Arguments),
     /// Say what a request for a node would do now: every candidate, in order, and why
     Explain(explain::Arguments),
     /// Make the running daemon read its files again, and wait for what comes of it
@@ -118,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Routes(arguments) => on_console(|console| routes::run(&arguments, console)),
         Command::Relays(arguments) => on_console(|console| relays::run(&arguments, console)),
         Command::Upstreams(arguments) => on_console(|console| upstreams::run(&arguments, console)),
+        Command::Resolvers(arguments) => on_console(|console| resolvers::run(&arguments, console)),
         Command::Explain(arguments) => on_console(|console| explain::run(&arguments, console)),
         Command::Reload(arguments) => on_console(|console| reload::run(&arguments, console)),
         Command::Diff(arguments) => on_console(|console| diff::run(&arguments, console)),

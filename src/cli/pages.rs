@@ -5,7 +5,10 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 
 use super::admin::{Admin, Failure};
-use crate::admin::view::{RelayPage, RelayView, RoutePage, RouteView, UpstreamPage, UpstreamView};
+use crate::admin::segment;
+use crate::admin::view::{
+    AnswerPage, KnownView, RelayPage, RelayView, RoutePage, RouteView, UpstreamPage, UpstreamView,
+};
 
 /// So many entries are asked for at once.
 const PAGE: usize = 1000;
@@ -67,6 +70,14 @@ impl Page for RelayPage {
 
     fn parts(self) -> (Vec<RelayView>, Option<String>) {
         (self.relays, self.next.map(|next| next.to_string()))
+    }
+}
+
+impl Page for AnswerPage {
+    type Entry = KnownView;
+
+    fn parts(self) -> (Vec<KnownView>, Option<String>) {
+        (self.answers, self.next.map(|next| segment(&next)))
     }
 }
 

@@ -10,11 +10,12 @@ use super::Exit;
 use super::console::Console;
 use crate::admin::view::{RouteSpec, TlsSpec};
 use crate::config::{
-    Config, Context, Problem, Problems, ResolverConfig, Scope, TableConfig, find_config, load_config, load_routes,
+    Config, Context, EtcdResolver, Problem, Problems, Scope, TableConfig, find_config, load_config, load_routes,
     plural, read_shared_json,
 };
+use crate::etcd::{Etcd, EtcdConfig};
 use crate::route::Route;
-use crate::shared::{Differences, Etcd, Keys, Publisher, PushError, Pushed, Wanted};
+use crate::shared::{Differences, Keys, Publisher, PushError, Pushed, Wanted};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -55,7 +56,7 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
         console.show(&problems)?;
         return Ok(Exit::Problems);
     };
-    let (resolver, table) = match table(&config, &arguments.to) {
+    let EtcdResolver { etcd, table, .. } = match table(&config, &arguments.to) {
         Ok(found) => found,
         Err(why) => {
             console.complain(&why)?;
@@ -69,7 +70,7 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console<'_>) -> io::Resul
         Some(Some(routes)) => Wanted::Routes(routes),
         Some(None) => return Ok(Exit::Problems),
     };
-    match push(resolver, table, wanted, arguments.dry_run)? {
+    match push(etcd.clone(), table, wanted, arguments.dry_run)? {
         Ok(pushed) => tell(arguments, &pushed, console),
         Err(error) => {
             console.complain(&format!("nothing is pushed: {error}"))?;
@@ -89,11 +90,12 @@ fn config(arguments: &Arguments, problems: &mut Problems) -> Option<Config> {
 }
 
 /// What `etcd:NAME` is; this machine need not follow it.
-fn table<'a>(config: &'a Config, to: &str) -> Result<(&'a ResolverConfig, &'a TableConfig), String> {
+fn table<'a>(config: &'a Config, to: &str) -> Result<&'a EtcdResolver, String> {
     let name = to.strip_prefix("etcd:").ok_or_else(|| format!("\"{to}\" is no shared table: write etcd:NAME"))?;
-    let resolver = config.resolvers.iter().find(|resolver| &*resolver.name == name);
-    let found = resolver.and_then(|resolver| Some((resolver, resolver.kind.table()?)));
-    found.ok_or_else(|| format!("there is no [resolver.{name}] of type etcd in {}", config.path.display()))
+    let found = config.etcd(name);
+    found
+        .map(|(_, etcd)| etcd)
+        .ok_or_else(|| format!("there is no [resolver.{name}] of type etcd in {}", config.path.display()))
 }
 
 /// The routes of a file, as they will be written; `None`: a daemon would refuse one of them.
@@ -130,13 +132,13 @@ fn spec(route: &Route, folder: &Path) -> RouteSpec {
 }
 
 fn push(
-    resolver: &ResolverConfig,
+    etcd: EtcdConfig,
     table: &TableConfig,
     wanted: Wanted<'_>,
     is_dry: bool,
 ) -> io::Result<Result<Pushed, PushError>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut publisher = Publisher::new(Etcd::of(resolver), Keys::new(&table.prefix), whoami());
+    let publisher = Publisher::new(Etcd::new(etcd), Keys::new(&table.prefix), whoami());
     let pushed = runtime.block_on(publisher.push(wanted, is_dry));
     runtime.shutdown_background();
     Ok(pushed)

@@ -37,6 +37,10 @@ mod tls;
 mod resolver;
 // What a route may name besides itself.
 mod context;
+/// Where a secret is.
+mod secret;
+/// The keys of etcd.
+mod resolver_etcd;
 /// The files together.
 mod load;
 /// One route that no file has.
@@ -63,8 +67,10 @@ pub use load::{
 pub use owner::{UnknownOwner, resolve_group, resolve_user};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use resolver::{DiscoveryConfig, ResolverConfig, ResolverKind};
+pub use resolver_etcd::EtcdResolver;
 pub use routes_file::{Kind, kind_of};
 pub use routes_list::{FileNames, RoutesEntry, RoutesGlob, routes_files};
+pub use secret::Secret;
 pub use settings::{
     AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
     SocketAccess, SocketConfig,

@@ -1,5 +1,6 @@
 //! `[resolver.NAME]` and `[discovery]`: what may be asked where a node is.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::problem::Problem;
+use super::resolver_etcd::{EtcdResolver, etcd};
 use super::section::{Keys, Section, brief};
-use super::shared::{TableConfig, table};
 use super::tls::Policies;
 use super::upstream::host_port;
 use crate::node::NodeName;
-use crate::resolve::{Answer, Questions, StaticNodes};
+use crate::resolve::{Answer, DnsConfig, Epmd, Ergo, Questions, StaticNodes, Template};
 use crate::route::{HostPort, TlsPolicy};
 
 /// `[resolver.NAME]`
@@ -34,25 +35,22 @@ pub struct ResolverConfig {
 pub enum ResolverKind {
     /// Answers that are written here.
     Static(StaticNodes),
+    /// The DNS.
+    Dns(DnsConfig),
+    /// Erlang's port mapper at the node's host, on this port.
+    Epmd(u16),
+    /// Ergo's registrar at the node's host, on this port.
+    Ergo(u16),
     /// etcd.
-    Etcd(EtcdConfig),
-}
-
-/// etcd, and what it is used for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EtcdConfig {
-    /// `http://host:port` of each member; never empty.
-    pub endpoints: Vec<String>,
-    /// The table that is shared through it.
-    pub table: TableConfig,
+    Etcd(EtcdResolver),
 }
 
 impl ResolverKind {
-    /// The table that `routes = ["etcd:NAME"]` shares through it; `None`: it is none of the kind that can.
-    pub fn table(&self) -> Option<&TableConfig> {
+    /// What `routes = ["etcd:NAME"]` shares a table through; `None`: it is none of the kind that can.
+    pub fn etcd(&self) -> Option<&EtcdResolver> {
         match self {
-            Self::Static(_) => None,
-            Self::Etcd(etcd) => Some(&etcd.table),
+            Self::Etcd(etcd) => Some(etcd),
+            Self::Static(_) | Self::Dns(_) | Self::Epmd(_) | Self::Ergo(_) => None,
         }
     }
 }
@@ -72,26 +70,73 @@ pub(super) const DISCOVERY_KEYS: Keys =
 /// Of a resolver whose type is none: what other types have is not wrong for that.
 const ANY_KIND: Keys = Keys {
     heading: "[resolver.NAME]",
-    known: &["type", "answer_tls", "timeout", "ttl", "negative_ttl", "stale", "names", "nodes"],
+    known: &[
+        "type",
+        "answer_tls",
+        "timeout",
+        "ttl",
+        "negative_ttl",
+        "stale",
+        "names",
+        "nodes",
+        "servers",
+        "resolv_conf",
+        "srv",
+        "address",
+        "port",
+        "endpoints",
+        "cluster",
+        "prefix",
+        "user",
+        "password",
+        "tls",
+    ],
     later: &[],
 };
 
 pub(super) const STATIC_KEYS: Keys =
     Keys { heading: "[resolver.NAME] of type static", known: &["type", "answer_tls", "nodes"], later: &[] };
 
-const NODE_KEYS: Keys = Keys { heading: "an answer of `nodes`", known: &["host", "port", "tls"], later: &[] };
-
-/// The kinds, with the keys that each has.
-const KINDS: [(&str, &Keys); 2] = [("static", &STATIC_KEYS), ("etcd", &ETCD_KEYS)];
-
-const ETCD_KEYS: Keys = Keys {
-    heading: "[resolver.NAME] of type etcd",
-    known: &["type", "endpoints", "table", "table_files", "table_insecure"],
+pub(super) const DNS_KEYS: Keys = Keys {
+    heading: "[resolver.NAME] of type dns",
+    known: &[
+        "type",
+        "servers",
+        "resolv_conf",
+        "srv",
+        "address",
+        "port",
+        "timeout",
+        "ttl",
+        "negative_ttl",
+        "stale",
+        "names",
+    ],
     later: &[],
 };
 
-/// The kinds of the design that this version refuses.
-const LATER: [&str; 3] = ["dns", "ergo", "epmd"];
+pub(super) const EPMD_KEYS: Keys = Keys {
+    heading: "[resolver.NAME] of type epmd",
+    known: &["type", "port", "timeout", "ttl", "negative_ttl", "stale", "names"],
+    later: &[],
+};
+
+pub(super) const ERGO_KEYS: Keys = Keys {
+    heading: "[resolver.NAME] of type ergo",
+    known: &["type", "port", "answer_tls", "timeout", "ttl", "negative_ttl", "stale", "names"],
+    later: &[],
+};
+
+const NODE_KEYS: Keys = Keys { heading: "an answer of `nodes`", known: &["host", "port", "tls"], later: &[] };
+
+/// The kinds, with the keys that each has.
+pub(super) const KINDS: &[(&str, &Keys)] = &[
+    ("dns", &DNS_KEYS),
+    ("epmd", &EPMD_KEYS),
+    ("ergo", &ERGO_KEYS),
+    ("etcd", &super::resolver_etcd::KEYS),
+    ("static", &STATIC_KEYS),
+];
 
 /// How long a resolver may be waited for.
 pub(super) const ASKING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -114,7 +159,10 @@ fn resolver(name: &Spanned<&str>, section: &Section<'_>) -> Option<ResolverConfi
     let answer_tls = Arc::new(Policies::of_resolver(section, name.get_ref()));
     let kind = match section.value("type")?.get_ref().as_str()? {
         "static" => ResolverKind::Static(static_nodes(section)?),
-        "etcd" => ResolverKind::Etcd(EtcdConfig { endpoints: endpoints(section)?, table: table(section) }),
+        "dns" => ResolverKind::Dns(dns(section)?),
+        "etcd" => ResolverKind::Etcd(etcd(section, name.get_ref())?),
+        "ergo" => ResolverKind::Ergo(port(section).unwrap_or(Ergo::PORT)),
+        "epmd" => ResolverKind::Epmd(port(section).unwrap_or(Epmd::PORT)),
         _ => return None,
     };
     Some(ResolverConfig { name: (*name.get_ref()).into(), kind, questions: questions(section), answer_tls })
@@ -143,11 +191,8 @@ fn keys_of(section: &Section<'_>) -> &'static Keys {
     if let Some((_, keys)) = KINDS.iter().find(|(name, _)| name == kind.get_ref()) {
         return keys;
     }
-    if LATER.contains(kind.get_ref()) {
-        section.report(kind.span(), super::section::later(&format!("type = '{}'", kind.get_ref())));
-    } else {
-        section.choice::<()>("type", &KINDS.map(|(name, _)| (name, ())));
-    }
+    let kinds: Vec<_> = KINDS.iter().map(|(name, _)| (*name, ())).collect();
+    section.choice::<()>("type", &kinds);
     &ANY_KIND
 }
 
@@ -182,15 +227,54 @@ pub(super) fn no_resolver(name: &str) -> Problem {
     Problem::error(message).help(format!("write [resolver.{}] in portolan.toml, or name another", brief(name)))
 }
 
-fn endpoints(section: &Section<'_>) -> Option<Vec<String>> {
-    let endpoints = section.texts("endpoints").unwrap_or_default();
-    if endpoints.is_empty() {
-        let problem = Problem::error("the resolver has no `endpoints`");
-        let help = "write where etcd is: endpoints = ['http://127.0.0.1:2379']";
+fn port(section: &Section<'_>) -> Option<u16> {
+    section.integer("port", 1..=65535).and_then(|port| u16::try_from(port).ok())
+}
+
+/// What is asked of the DNS; something must be.
+fn dns(section: &Section<'_>) -> Option<DnsConfig> {
+    if !section.has("srv") && !section.has("address") {
+        let problem = Problem::error("the resolver has neither `srv` nor `address`");
+        let help = "write what is asked for: srv = '_ergo._tcp.{name}.{host}', or address = '{host}' and a port";
         section.document().report_missing(section.span(), problem.help(help));
-        return None;
     }
-    Some(endpoints.into_iter().map(|endpoint| (*endpoint.get_ref()).to_owned()).collect())
+    for (one, other) in [("servers", "resolv_conf"), ("port", "srv")] {
+        let is_idle = one == "port" && section.has("srv") && !section.has("address");
+        if (one == "servers" && section.has(one) && section.has(other)) || (is_idle && section.has(one)) {
+            let problem = Problem::error(format!("`{one}` has no effect beside `{other}`"));
+            section.report(section.key_span(one), problem.help("remove one of the two"));
+        }
+    }
+    let servers = if section.has("servers") { servers(section) } else { Some(Vec::new()) };
+    let resolv_conf = section.path("resolv_conf").map_or_else(|| "/etc/resolv.conf".into(), Spanned::into_inner);
+    let (srv, address, port) = (template(section, "srv"), template(section, "address"), port(section));
+    Some(DnsConfig { servers: servers?, resolv_conf, srv, address, port })
+}
+
+/// Addresses, with port 53 where none is written.
+fn servers(section: &Section<'_>) -> Option<Vec<SocketAddr>> {
+    let texts = section.texts("servers")?;
+    let server = |text: &Spanned<&str>| {
+        let address = text.get_ref();
+        let server = address.parse().or_else(|_| address.parse().map(|ip| SocketAddr::new(ip, 53)));
+        if server.is_err() {
+            let problem = Problem::error(format!("`servers` has \"{}\", which is no address", brief(address)));
+            section.report(text.span(), problem.help("write '10.0.0.53', '10.0.0.53:5353' or '[fd00::53]:53'"));
+        }
+        server.ok()
+    };
+    let servers: Vec<_> = texts.iter().filter_map(server).collect();
+    (servers.len() == texts.len()).then_some(servers)
+}
+
+fn template(section: &Section<'_>, key: &str) -> Option<Template> {
+    let text = section.text(key)?;
+    let template = Template::parse(text.get_ref());
+    if let Err(error) = &template {
+        let help = "write a name of the DNS, with {node}, {name} or {host} in it";
+        section.report(text.span(), Problem::error(format!("`{key}`: {error}")).help(help));
+    }
+    template.ok()
 }
 
 fn static_nodes(section: &Section<'_>) -> Option<StaticNodes> {

@@ -170,7 +170,7 @@ fn shared(root: &Section<'_>, text: &Spanned<&str>, name: &str, resolvers: &[Res
         }
         return None;
     };
-    if resolver.kind.table().is_none() {
+    if resolver.kind.etcd().is_none() {
         let problem = Problem::error(format!("[resolver.{}] is not of type etcd", brief(name)));
         root.report(text.span(), problem.help("name one that is: a table is shared through etcd only"));
         return None;

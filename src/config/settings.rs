@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resolver::{DiscoveryConfig, ResolverConfig};
+use super::resolver_etcd::EtcdResolver;
 use super::routes_list::RoutesEntry;
-use super::shared::TableConfig;
 use crate::node::NodeName;
 
 /// `portolan.toml`, checked; every path is resolved against the folder of the file.
@@ -45,14 +45,19 @@ impl Config {
         self.resolvers.iter().map(|resolver| Arc::clone(&resolver.name)).collect()
     }
 
-    /// The table that is shared with a fleet, by the name of its resolver, if `routes` names one.
-    pub fn shared(&self) -> Option<(&ResolverConfig, &TableConfig)> {
+    /// What the table that `routes` shares with a fleet is read from, and the name of that resolver.
+    pub fn shared(&self) -> Option<(&Arc<str>, &EtcdResolver)> {
         let name = self.routes.iter().find_map(|entry| match entry {
             RoutesEntry::Shared(name) => Some(name),
             RoutesEntry::File(_) | RoutesEntry::Glob(_) => None,
         })?;
-        let resolver = self.resolvers.iter().find(|resolver| resolver.name == *name)?;
-        Some((resolver, resolver.kind.table()?))
+        self.etcd(name)
+    }
+
+    /// The resolver of type etcd that has this name.
+    pub fn etcd(&self, name: &str) -> Option<(&Arc<str>, &EtcdResolver)> {
+        let resolver = self.resolvers.iter().find(|resolver| &*resolver.name == name)?;
+        Some((&resolver.name, resolver.kind.etcd()?))
     }
 }
 
@@ -99,6 +104,8 @@ pub struct ForwardConfig {
     pub listen: ForwardAddress,
     /// The node that its clients are connected to.
     pub node: NodeName,
+    /// Who may connect over TCP, by names or numbers; `None`: whoever reaches it.
+    pub users: Option<Vec<String>>,
 }
 
 /// Where a forward listens.

@@ -101,7 +101,7 @@ pub enum DialError {
 
 impl DialError {
     /// Sorts the error of a connect.
-    pub(super) fn from_connect(error: &io::Error) -> Self {
+    pub(crate) fn from_connect(error: &io::Error) -> Self {
         let Some(errno) = Errno::from_io_error(error) else { return Self::Local(error.to_string()) };
         match errno {
             Errno::CONNREFUSED => Self::Refused,

@@ -23,7 +23,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use attempt::{Attempt, DialError, Stage};
+pub(crate) use health::Dice;
 pub use health::{Health, LastError, Latency, Standing, Upstreams};
+pub(crate) use names::{all, has_way};
 pub(crate) use options::keepalive;
 pub use proxy_protocol::Ends;
 pub(crate) use proxy_protocol::{header, of_probe};

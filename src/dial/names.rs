@@ -44,6 +44,23 @@ pub(super) async fn addresses(
     in_slots(&SLOTS, move || of_family(&v6, AddrFamily::Inet6), move || of_family(&v4, AddrFamily::Inet)).await
 }
 
+/// The addresses of a host, for who tries them one after another: those first that this machine has a way to. At least
+/// one.
+pub(crate) async fn all(host: &str) -> Result<Vec<IpAddr>, DialError> {
+    let Lookups { v6, v4 } = addresses(host).await;
+    let mut known = match tokio::join!(v6, v4) {
+        (Ok(v6), Ok(v4)) => [v6, v4].concat(),
+        (Ok(found), Err(error)) | (Err(error), Ok(found)) if found.is_empty() => return Err(error),
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) => found,
+        (Err(error), Err(_)) => return Err(error),
+    };
+    if known.is_empty() {
+        return Err(DialError::NameNotFound);
+    }
+    known.sort_by_key(|known| !known.usable);
+    Ok(known.into_iter().map(|known| known.ip).collect())
+}
+
 /// getaddrinfo(3) cannot be broken off. A lookup whose request has given up keeps its slot until it is back; without
 /// that they would pile up behind a name service that hangs, and everything else that needs a thread behind them.
 async fn in_slots<T: Send + 'static>(
@@ -82,8 +99,8 @@ fn of_family(host: &str, family: AddrFamily) -> Found {
     Ok(addresses.into_iter().map(|ip| Known { ip, usable: has_way(ip) }).collect())
 }
 
-/// What connecting a UDP socket asks the kernel, without a packet.
-fn has_way(ip: IpAddr) -> bool {
+/// Whether this machine has a way there: what connecting a UDP socket asks the kernel, without a packet.
+pub(crate) fn has_way(ip: IpAddr) -> bool {
     const DISCARD: u16 = 9;
 
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -142,6 +159,14 @@ mod tests {
         let Lookups { v6, v4 } = addresses("localhost").await;
         assert_eq!(v4.await.unwrap(), [Known { ip: Ipv4Addr::LOCALHOST.into(), usable: true }]);
         assert!(v6.await.unwrap().iter().all(|known| known.ip.is_ipv6()));
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_a_host_are_found_or_none() {
+        let localhost = all("localhost").await.unwrap();
+        assert!(localhost.contains(&Ipv4Addr::LOCALHOST.into()));
+        assert!(localhost.is_sorted_by_key(|ip| !has_way(*ip)), "{localhost:?}");
+        assert!(all("not-there.invalid").await.is_err());
     }
 
     #[test]

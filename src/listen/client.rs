@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{timeout, timeout_at};
+use tracing::warn;
 
+use super::owner::{Transport, owner};
 use super::{Door, Peer};
 use crate::admit::HeadSlot;
 use crate::close::{Facts, NoHandoff, Refused};
@@ -64,7 +66,11 @@ impl Client {
     /// Reads its head; at a forward there is none, and the door says what is asked for.
     pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
         let request = match &self.door {
-            Door::Forward(node) => ConnectRequest::forward(node.clone()),
+            Door::Forward(forward) => {
+                self.node = Some(forward.node.clone());
+                self.check_user(forward.users.as_deref())?;
+                ConnectRequest::forward(forward.node.clone())
+            }
             // The admin API is served elsewhere, by requests of another kind.
             Door::Socket | Door::Admin(_) => self.read_head(deadline, drain).await?,
         };
@@ -75,6 +81,20 @@ impl Client {
             return Err(Refused::BadHead(BadHead::BytesBehind));
         }
         Ok(request)
+    }
+
+    /// Whether a forward's client is one of these users. It is looked up at once: who has closed its end has no owner.
+    fn check_user(&self, users: Option<&[u32]>) -> Result<(), Refused> {
+        let (Some(users), Stream::Tcp(_)) = (users, &self.stream) else { return Ok(()) };
+        let Some(Ends { client, forward }) = self.ends() else { return Err(Refused::ClientGone) };
+        match owner(Transport::Tcp, client, forward) {
+            Ok(Some(uid)) if users.contains(&uid) => Ok(()),
+            Ok(uid) => Err(Refused::NotAllowed { client, uid }),
+            Err(error) => {
+                warn!(%error, "the kernel does not say who a forward's clients are, and so they are refused");
+                Err(Refused::NotAllowed { client, uid: None })
+            }
+        }
     }
 
     async fn read_head(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::unix::{self, Bound};
-use super::{BACKLOG, BindError, Door, Inherited, Kind, Listener, accept_loop};
-use crate::config::{Config, ForwardAddress, ForwardConfig, SocketAccess};
+use super::{BACKLOG, BindError, Door, Forward, Inherited, Kind, Listener, accept_loop};
+use crate::config::{Config, ForwardAddress, ForwardConfig, SocketAccess, resolve_user};
 use crate::control::Control;
 use crate::daemon::Daemon;
 use crate::dial::keepalive;
@@ -106,9 +106,11 @@ impl Doors {
     ) -> Result<Vec<Prepared>, Vec<BindError>> {
         let known = self.open_doors_of(forwards);
         let new = forwards.iter().zip(known).filter(|(_, open)| open.is_none()).map(|(forward, _)| forward);
-        let (prepared, failed): (Vec<_>, Vec<_>) = new
-            .map(|forward| prepare(forward.listen.clone(), Door::Forward(forward.node.clone()), from, &self.workers))
-            .partition(Result::is_ok);
+        let mut prepare_one = |forward: &ForwardConfig| {
+            let door = Door::Forward(Arc::new(lead(forward)?));
+            prepare(forward.listen.clone(), door, from, &self.workers)
+        };
+        let (prepared, failed): (Vec<_>, Vec<_>) = new.map(&mut prepare_one).partition(Result::is_ok);
         if failed.is_empty() {
             Ok(prepared.into_iter().flatten().collect())
         } else {
@@ -127,7 +129,9 @@ impl Doors {
             match &door {
                 Door::Socket => info!(%address, inherited = listener.inherited, "listening"),
                 Door::Admin(_) => info!(%address, inherited = listener.inherited, "admin API listening"),
-                Door::Forward(node) => info!(%address, %node, inherited = listener.inherited, "forwarding"),
+                Door::Forward(forward) => {
+                    info!(%address, node = %forward.node, inherited = listener.inherited, "forwarding")
+                }
             }
             let (door, shut) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
             // The drain waits for the doors too: they end when the backlog is empty.
@@ -192,7 +196,12 @@ impl OpenDoor {
     }
 
     fn follow(&mut self, forward: &ForwardConfig) {
-        self.door.store(Arc::new(Door::Forward(forward.node.clone())));
+        let leads = lead(forward).unwrap_or_else(|error| {
+            // The load has found every user; one that is gone since then lets nobody in.
+            warn!(%error, "a forward is shut for everybody");
+            Forward { node: forward.node.clone(), users: Some(Box::default()) }
+        });
+        self.door.store(Arc::new(Door::Forward(Arc::new(leads))));
         if self.place != forward.listen
             && let ForwardAddress::Unix(path, access) = &forward.listen
         {
@@ -205,6 +214,14 @@ impl OpenDoor {
             self.place = forward.listen.clone();
         }
     }
+}
+
+/// What a forward leads to, with the numbers of its users.
+fn lead(forward: &ForwardConfig) -> Result<Forward, BindError> {
+    let numbers = |users: &Vec<String>| users.iter().map(|user| resolve_user(user)).collect::<Result<_, _>>();
+    let users = forward.users.as_ref().map(numbers).transpose();
+    let users = users.map_err(|error| BindError::Users(forward.listen.to_string(), error.to_string()))?;
+    Ok(Forward { node: forward.node.clone(), users })
 }
 
 fn prepare(
@@ -262,7 +279,8 @@ mod tests {
     #[tokio::test]
     async fn a_tcp_client_is_asked_whether_it_is_still_there() {
         let place = ForwardAddress::Tcp(([127, 0, 0, 1], 0).into());
-        let door = Door::Forward(NodeName::parse("a@b").unwrap());
+        let node = NodeName::parse("a@b").unwrap();
+        let door = Door::Forward(Arc::new(Forward { node, users: None }));
         let prepared = prepare(place, door, &mut Inherited::default(), &Arc::new(Workers::start().unwrap())).unwrap();
         let address = SockRef::from(&prepared.listener.socket).local_addr().unwrap();
         let _client = std::net::TcpStream::connect(address.as_socket().unwrap()).unwrap();

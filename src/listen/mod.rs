@@ -3,6 +3,7 @@
 mod client;
 mod doors;
 mod inherited;
+mod owner;
 mod peer;
 mod unix;
 
@@ -47,7 +48,16 @@ pub enum Door {
     /// The socket of the admin API.
     Admin(Control),
     /// A forward, where every byte is the node's.
-    Forward(NodeName),
+    Forward(Arc<Forward>),
+}
+
+/// What a forward leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The node that its clients are connected to.
+    pub node: NodeName,
+    /// Who may connect over TCP; `None`: whoever reaches it.
+    pub users: Option<Box<[u32]>>,
 }
 
 /// Why a door cannot be opened.
@@ -65,6 +75,9 @@ pub enum BindError {
     /// Its mode, owner or group cannot be set.
     #[error("{}: {}", .0.display(), .1)]
     Access(PathBuf, String),
+    /// A user that may connect cannot be found.
+    #[error("{0}: {1}; name others in `users`")]
+    Users(String, String),
     /// The system refuses.
     #[error("{place} {what}: {}{}", reason(.error), cure(.error))]
     Failed {

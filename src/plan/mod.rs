@@ -114,15 +114,15 @@ enum Targets {
 
 /// What has been found so far.
 #[derive(Debug, Default)]
-struct Found {
+pub(crate) struct Found {
     /// A route matches, or discovery has said anything but no.
     anything: bool,
     /// A route matches that ends the plan after the static steps.
-    is_final: bool,
+    pub(crate) is_final: bool,
     /// A route matches.
     is_static: bool,
     /// How TLS is spoken by the heaviest route that matches and has it, one that verifies before one that does not.
-    tls: Option<Arc<TlsPolicy>>,
+    pub(crate) tls: Option<Arc<TlsPolicy>>,
     /// The resolver that knows no such node, if discovery was asked and says so.
     unknown_to: Option<Arc<str>>,
 }
@@ -314,10 +314,11 @@ impl Plan {
 
     /// Takes up discovery; false if the plan is over.
     fn enter_next_step(&mut self) -> bool {
-        let discovery = self.snapshot.discovery.clone().filter(|discovery| {
-            let is_ended = self.found.is_final || (self.found.is_static && !discovery.after_static_failure);
-            self.step == Step::Table && !is_ended
-        });
+        let discovery = self
+            .snapshot
+            .discovery
+            .clone()
+            .filter(|discovery| self.step == Step::Table && self.found.lets_discover(discovery));
         let Some(discovery) = discovery else {
             self.step = Step::Over;
             return false;
@@ -373,7 +374,7 @@ impl Plan {
 
 impl Found {
     /// What a route that matches says of the steps behind it.
-    fn note(&mut self, route: &Route) {
+    pub(crate) fn note(&mut self, route: &Route) {
         (self.anything, self.is_static) = (true, true);
         self.is_final |= route.is_final;
         if let Some(policy) = &route.tls
@@ -381,6 +382,11 @@ impl Found {
         {
             self.tls = Some(Arc::clone(policy));
         }
+    }
+
+    /// Whether discovery has its turn behind the routes that match.
+    pub(crate) fn lets_discover(&self, discovery: &Discovery) -> bool {
+        !self.is_final && (!self.is_static || discovery.after_static_failure)
     }
 }
 

@@ -81,7 +81,7 @@ mod asked {
 
     use super::*;
     use crate::config::{ResolverConfig, ResolverKind};
-    use crate::resolve::{Answer, Home, StaticNodes};
+    use crate::resolve::{Answer, Ask, Asking, Home, Questions, Resolver, StaticNodes};
     use crate::route::Asked;
 
     fn answer(port: u16, tls: Option<bool>) -> Answer {
@@ -209,5 +209,42 @@ mod asked {
         lab.plan().candidates().next().unwrap();
         let resolver = Arc::clone(lab.snapshot.resolvers.get("fleet").unwrap());
         assert_eq!(resolver.status().asked, 0);
+    }
+
+    /// A service that never answers.
+    #[derive(Debug)]
+    struct Hangs;
+
+    impl Ask for Hangs {
+        fn ask(&self, _node: NodeName) -> Asking {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_hangs_holds_up_nobody_who_does_not_need_it() {
+        let (questions, home) = (Questions::default(), Home::on(Handle::current()));
+        let resolver = Resolver::new("fleet".into(), "hangs", Arc::new(Hangs), questions, Arc::default(), home);
+        let discovery = Some(Arc::new(Discovery { resolver, after_static_failure: true }));
+        let lab = lab(vec![leading("^db", 1, 1)], &[], None);
+        let lab = Lab { snapshot: Arc::new(Snapshot { discovery, ..lab.snapshot.next() }), ..lab };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // More nodes that only it could know than it may be asked for at once.
+        let mut all: Vec<_> =
+            (0..300).map(|n| Plan { node: NodeName::parse(&format!("{n}@y")).unwrap(), ..lab.plan() }).collect();
+        let polls: Vec<_> = all.iter_mut().map(|plan| plan.poll_next(&mut cx)).collect();
+        let refused = polls.iter().filter(|poll| matches!(poll, Poll::Ready(Some(Next::Failed(_))))).count();
+        assert_eq!((polls.iter().filter(|poll| poll.is_pending()).count(), refused), (256, 44));
+
+        let began = Instant::now();
+        for _ in 0..1000 {
+            assert!(matches!(lab.plan().poll_next(&mut cx), Poll::Ready(Some(Next::Candidate(_)))));
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let Some(Next::Failed(attempt)) = std::future::poll_fn(|cx| all[0].poll_next(cx)).await else {
+            panic!("it does not fail")
+        };
+        assert_eq!(attempt.error, DialError::Unresolved(NoAnswer::TimedOut));
+        assert_eq!(Some(began.elapsed()), DialConfig::default().race_after, "who needs it waits as for an upstream");
     }
 }

@@ -57,9 +57,9 @@ fn held(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 /// The shared table that a configuration names: the one in force, or the copy on disk of another.
 pub(super) fn shared_of(config: &Config, before: Option<&Mutex<Shared>>, state: &Path) -> Option<Shared> {
-    let (resolver, table) = config.shared()?;
-    let same = before.and_then(|before| held(before).following(resolver, table));
-    Some(same.unwrap_or_else(|| Shared::open(resolver, table, state)))
+    let (name, etcd) = config.shared()?;
+    let same = before.and_then(|before| held(before).following(name, etcd));
+    Some(same.unwrap_or_else(|| Shared::open(name, etcd, state)))
 }
 
 /// The next change; never, if there is no shared table.

@@ -84,6 +84,7 @@ fn socks5_reply(reply: u8) -> Vec<u8> {
 fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
         409 => "Conflict",

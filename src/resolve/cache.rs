@@ -169,6 +169,13 @@ impl Cache {
         }
     }
 
+    /// From now on the answer for a node is old.
+    pub(super) fn age(&mut self, node: &NodeName, now: Instant) {
+        if let Some(known) = self.known.get_mut(node) {
+            known.fresh_until = known.fresh_until.min(now);
+        }
+    }
+
     /// Forgets a node, or all; returns how many that were.
     pub(super) fn forget(&mut self, node: Option<&NodeName>) -> usize {
         let before = self.known.len();

@@ -4,6 +4,12 @@
 //! keeps the answers and decides when to ask again.
 
 mod answer;
+mod template;
+mod dns;
+mod epmd;
+mod ergo;
+mod etcd;
+mod host;
 mod cache;
 mod outage;
 mod question;
@@ -24,6 +30,10 @@ use tokio::task::AbortHandle;
 
 pub use answer::{Answer, Answers, NoAnswer};
 pub use cache::{KnownAnswer, Outcome, Questions};
+pub use dns::{Dns, DnsConfig};
+pub use epmd::Epmd;
+pub use ergo::Ergo;
+pub use etcd::EtcdNodes;
 pub use outage::Away;
 pub use question::Waiting;
 pub use resolver::{Asked, Peek, Resolver};
@@ -31,6 +41,7 @@ pub use set::{Discovery, Resolvers};
 pub use static_nodes::StaticNodes;
 pub use status::{State, Status};
 pub use targets::{Override, Target};
+pub use template::{BadDomain, BadTemplate, Template};
 
 use crate::node::NodeName;
 
@@ -83,4 +94,9 @@ impl Home {
     fn spawn(&self, question: impl Future<Output = ()> + Send + 'static) {
         drop(self.0.spawn(question));
     }
+}
+
+/// The name and the host of a node: what stands before its last `@`, and what behind. `None` where either is missing.
+fn parts(node: &NodeName) -> Option<(&str, &str)> {
+    node.as_str().rsplit_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{field, info, warn};
 
 use super::cache::{Cache, Held, Old};
 use super::outage::{Away, Outages};
@@ -60,6 +60,8 @@ struct Inside {
     /// The questions under way whose outcome is wanted. Each is said here, once or twice: an old answer when it takes
     /// long, and what comes of it.
     asking: HashMap<NodeName, watch::Sender<Option<Outcome>>>,
+    /// When changes may have been missed last.
+    doubted: Option<Instant>,
     counts: Counts,
     /// From when on the log may hear of an answer that is not understood.
     garbled_again: Instant,
@@ -106,6 +108,11 @@ impl Resolver {
     /// Its name in the configuration.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// What kind of service it asks, as `type` in the configuration.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 
     /// Asks for a node. This blocks nothing and needs no runtime; to wait for the outcome is up to who asks.
@@ -235,7 +242,14 @@ impl Resolver {
             self.hear(&mut inside, node, outcome, question.begun, now);
         }
         let outcome = match outcome {
-            Some(outcome) if is_wanted => inside.cache.keep(node, outcome, now),
+            Some(outcome) if is_wanted => {
+                let kept = inside.cache.keep(node, outcome, now);
+                if inside.doubted.is_some_and(|doubted| question.begun <= doubted) {
+                    // It may have been answered before the change that was missed.
+                    inside.cache.age(node, now);
+                }
+                kept
+            }
             Some(outcome) => outcome.map(|answers| answers.list),
             None => {
                 let old = inside.cache.old(node, now).map(|old| old.answers);
@@ -257,40 +271,49 @@ impl Resolver {
         asked: Instant,
         now: Instant,
     ) {
-        let (resolver, service) = (&*self.name, self.ask.service(node));
         match outcome {
             // Our own doing.
-            Err(NoAnswer::NotAskable(_) | NoAnswer::Busy) => return,
-            Err(NoAnswer::Away(error)) => self.fails(inside, node, error.clone(), asked, now),
+            Err(NoAnswer::NotAskable(_) | NoAnswer::Busy) => {}
+            Err(NoAnswer::Away(error)) => self.failed(inside, node, error.clone(), asked, now),
             Err(NoAnswer::TimedOut) => {
                 let error = format!("no answer within {}", humantime::format_duration(self.limits.timeout));
-                self.fails(inside, node, error, asked, now);
+                self.failed(inside, node, error, asked, now);
             }
-            Ok(_) | Err(NoAnswer::Unknown { .. } | NoAnswer::Garbled(_)) => {
-                inside.counts.is(State::Up, now);
-                if let Some(outage) = inside.outages.answered(service) {
-                    let (lasted, oldest_served) = (outage.away(now).lasts, outage.oldest_served);
-                    info!(resolver, service, ?lasted, ?oldest_served, "the resolver's service answers again");
+            Ok(_) | Err(NoAnswer::Unknown { .. }) => self.answered(inside, node, now),
+            Err(NoAnswer::Garbled(error)) => {
+                self.answered(inside, node, now);
+                if now >= inside.garbled_again {
+                    inside.garbled_again = now + Self::GARBLED_PAUSE;
+                    let (resolver, service) = self.names(node);
+                    warn!(resolver, service, %node, error, "resolver was not understood");
                 }
             }
         }
-        if let Err(NoAnswer::Garbled(error)) = outcome
-            && now >= inside.garbled_again
-        {
-            inside.garbled_again = now + Self::GARBLED_PAUSE;
-            warn!(resolver, service, %node, error, "the resolver's service gave an answer that is not understood");
+    }
+
+    fn answered(&self, inside: &mut Inside, node: &NodeName, now: Instant) {
+        inside.counts.is(State::Up, now);
+        if let Some(outage) = inside.outages.answered(self.ask.service(node)) {
+            let ((resolver, service), after) = (self.names(node), outage.away(now).lasts);
+            let oldest_served = outage.oldest_served.map(field::debug);
+            info!(resolver, service, ?after, oldest_served, "resolver is back");
         }
     }
 
-    fn fails(&self, inside: &mut Inside, node: &NodeName, error: String, asked: Instant, now: Instant) {
-        let (resolver, service) = (&*self.name, self.ask.service(node));
+    fn failed(&self, inside: &mut Inside, node: &NodeName, error: String, asked: Instant, now: Instant) {
         inside.counts.is(State::Away, now);
-        if inside.outages.failed(service, error.clone(), asked, now) {
-            warn!(resolver, service, error, "the resolver's service is away; old answers serve as long as they may");
+        if inside.outages.failed(self.ask.service(node), error.clone(), asked, now) {
+            let (resolver, service) = self.names(node);
+            warn!(resolver, service, error, "resolver is away; old answers serve as long as they may");
         }
-        if let (Some(old), Some(outage)) = (inside.cache.old(node, now), inside.outages.of(service)) {
+        if let (Some(old), Some(outage)) = (inside.cache.old(node, now), inside.outages.of(self.ask.service(node))) {
             outage.serves(old.age);
         }
+    }
+
+    /// What the log calls it, and which of its services, if there are several.
+    fn names<'a>(&'a self, node: &'a NodeName) -> (&'a str, Option<&'a str>) {
+        (&self.name, Some(self.ask.service(node)).filter(|service| !service.is_empty()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -311,7 +334,9 @@ impl Updates for Resolver {
     }
 
     fn doubt(&self) {
-        self.lock().cache.doubt(Instant::now());
+        let (mut inside, now) = (self.lock(), Instant::now());
+        inside.cache.doubt(now);
+        inside.doubted = Some(now);
     }
 }
 
@@ -322,6 +347,7 @@ impl Inside {
             cache: Cache::new(limits),
             outages: Outages::default(),
             asking: HashMap::new(),
+            doubted: None,
             counts: Counts::new(now),
             garbled_again: now,
         }

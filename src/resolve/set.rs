@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Ask, Home, Resolver};
+use super::{Ask, Dns, Epmd, Ergo, Home, Resolver};
 use crate::config::{ResolverConfig, ResolverKind};
 
 /// The resolvers of a configuration, by name.
@@ -28,11 +28,11 @@ impl Resolvers {
             let known = previous.and_then(|previous| previous.by_name.get(&config.name));
             let resolver = match known {
                 Some((before, resolver)) if before == config => Arc::clone(resolver),
-                Some(_) | None => start(config, home)?,
+                Some(_) | None => start(config, home),
             };
-            Some((Arc::clone(&config.name), (config.clone(), resolver)))
+            (Arc::clone(&config.name), (config.clone(), resolver))
         };
-        Self { by_name: configs.iter().filter_map(resolver).collect() }
+        Self { by_name: configs.iter().map(resolver).collect() }
     }
 
     /// The one of this name.
@@ -46,14 +46,18 @@ impl Resolvers {
     }
 }
 
-fn start(config: &ResolverConfig, home: &Home) -> Option<Arc<Resolver>> {
+fn start(config: &ResolverConfig, home: &Home) -> Arc<Resolver> {
     let (kind, ask): (_, Arc<dyn Ask>) = match &config.kind {
         ResolverKind::Static(nodes) => ("static", Arc::new(nodes.clone())),
-        // It shares a table, and knows of no nodes.
-        ResolverKind::Etcd(_) => return None,
+        ResolverKind::Dns(config) => ("dns", Arc::new(Dns::new(config.clone()))),
+        ResolverKind::Etcd(config) => {
+            ("etcd", Arc::new(super::EtcdNodes::new(config.etcd.clone(), config.prefix.clone())))
+        }
+        ResolverKind::Ergo(port) => ("ergo", Arc::new(Ergo::new(*port))),
+        ResolverKind::Epmd(port) => ("epmd", Arc::new(Epmd::new(*port))),
     };
     let (name, tls) = (Arc::clone(&config.name), Arc::clone(&config.answer_tls));
-    Some(Resolver::new(name, kind, ask, config.questions.clone(), tls, home.clone()))
+    Resolver::new(name, kind, ask, config.questions.clone(), tls, home.clone())
 }
 
 #[cfg(test)]

@@ -284,6 +284,13 @@ async fn in_doubt_everything_is_asked_again_and_serves_meanwhile() {
     lab.put("db@x", port(3), 1);
     assert_eq!(lab.now("db@x"), known(3), "a new service counts anew");
     assert_eq!(lab.resolver.status().state, State::Up);
+
+    let (waiting, question) = (lab.later("web@x"), lab.question("web@x").await);
+    lab.resolver.doubt();
+    question.send(port(1)).unwrap();
+    assert_eq!(waiting.await, known(1));
+    assert_eq!(lab.asks("web@x", port(2)).await, known(2), "it was asked before the doubt");
+    assert_eq!(lab.now("web@x"), known(2));
 }
 
 #[tokio::test(start_paused = true)]

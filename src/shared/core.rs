@@ -8,15 +8,18 @@ use super::feed::Link;
 use super::held::{Change, Held};
 use super::keys::Keys;
 use super::layer::{Laid, Layer, Tables};
-use crate::config::{ResolverConfig, TableConfig};
+use crate::config::EtcdResolver;
 use crate::edits;
+use crate::etcd::EtcdConfig;
 use crate::plan::Snapshot;
 
 /// The shared table of a daemon.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// What is asked for it.
-    pub resolver: ResolverConfig,
+    /// The resolver that it comes through.
+    name: Arc<str>,
+    /// Where that asks.
+    etcd: EtcdConfig,
     layer: Layer,
     held: Held,
     copy: Arc<Mutex<Option<Copy>>>,
@@ -44,24 +47,29 @@ pub struct Summary {
 
 impl Shared {
     /// The table as it was when the copy on disk was kept. Blocks on the disk.
-    pub fn open(resolver: &ResolverConfig, table: &TableConfig, state: &Path) -> Self {
-        let name = format!("etcd:{}", resolver.name).into();
-        let layer = Layer::new(name, Keys::new(&table.prefix), table.rules.clone());
-        let (copy, held) = Copy::open(&copy_folder(state, &resolver.name), &table.prefix);
-        Self { resolver: resolver.clone(), layer, held, copy: Arc::new(Mutex::new(copy)), link: Arc::default() }
+    pub fn open(name: &Arc<str>, EtcdResolver { etcd, table, .. }: &EtcdResolver, state: &Path) -> Self {
+        let layer = Layer::new(format!("etcd:{name}").into(), Keys::new(&table.prefix), table.rules.clone());
+        let (copy, held) = Copy::open(&copy_folder(state, name), &table.prefix);
+        let (name, etcd, copy) = (Arc::clone(name), etcd.clone(), Arc::new(Mutex::new(copy)));
+        Self { name, etcd, layer, held, copy, link: Arc::default() }
     }
 
     /// The same under another configuration, to be laid over other files; `None` if it is another table.
-    pub fn following(&self, resolver: &ResolverConfig, table: &TableConfig) -> Option<Self> {
-        let is_the_same = self.resolver.name == resolver.name && self.layer.keys.prefix() == &*table.prefix;
+    pub fn following(&self, name: &Arc<str>, EtcdResolver { etcd, table, .. }: &EtcdResolver) -> Option<Self> {
+        let is_the_same = self.name == *name && self.layer.keys.prefix() == &*table.prefix;
         let (held, copy, link) = (self.held.clone(), Arc::clone(&self.copy), Arc::clone(&self.link));
         let layer = self.layer.anew(table.rules.clone());
-        is_the_same.then(|| Self { resolver: resolver.clone(), layer, held, copy, link })
+        is_the_same.then(|| Self { name: Arc::clone(name), etcd: etcd.clone(), layer, held, copy, link })
     }
 
     /// Whether both are kept up to date by the same questions.
     pub fn is_asked_as(&self, other: &Self) -> bool {
-        self.resolver == other.resolver && self.layer.keys == other.layer.keys
+        self.etcd == other.etcd && self.layer.keys == other.layer.keys
+    }
+
+    /// Where etcd is, and who asks.
+    pub fn etcd(&self) -> &EtcdConfig {
+        &self.etcd
     }
 
     /// How it stands between this daemon and etcd.

@@ -11,9 +11,9 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::core::Shared;
-use super::etcd::{Etcd, EtcdError};
 use super::follow::{Follower, Unfit, Want};
 use super::held::Change;
+use crate::etcd::{Etcd, EtcdError};
 use crate::resolve::Home;
 
 /// Changes of the shared table as they come. Dropping it ends the questions.
@@ -74,7 +74,7 @@ impl Feed {
         let follower = if held.revision > 0 { Follower::resume(keys, held) } else { Follower::new(keys) };
         let task = Task {
             table: shared.summary().table,
-            etcd: Etcd::of(&shared.resolver),
+            etcd: Etcd::new(shared.etcd().clone()),
             follower,
             changes: sender,
             link: Arc::clone(shared.link()),
@@ -126,7 +126,7 @@ impl Task {
     async fn ask(&mut self) -> Result<(), Broken> {
         match self.follower.want() {
             Want::Read { from, to, revision } => {
-                let page = self.etcd.page(from, to, revision).await?;
+                let page = self.etcd.page(&from, &to, revision).await?;
                 let change = self.follower.page(page.cluster, page.revision, page.keys, page.has_more)?;
                 self.send(change).await;
                 Ok(())

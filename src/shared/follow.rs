@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::held::{Change, Held, Item, Name};
 use super::keys::{FORMAT, Head, Id, Keys, Part, SetName, range_end};
+use crate::etcd::{Event, KeyValue};
 
 /// Follows the keys of one table.
 #[derive(Debug)]
@@ -53,28 +54,6 @@ pub enum Want {
         /// The revision.
         from: i64,
     },
-}
-
-/// A key that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyValue {
-    /// The key.
-    pub key: Vec<u8>,
-    /// What it holds.
-    pub value: Vec<u8>,
-    /// The revision at which it came to be.
-    pub created: i64,
-}
-
-/// A key that has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// The revision at which it did.
-    pub revision: i64,
-    /// The key.
-    pub key: Vec<u8>,
-    /// What it holds now, and the revision at which it came to be; `None`: it is gone.
-    pub put: Option<(Vec<u8>, i64)>,
 }
 
 /// Why what etcd says is not put in force. What was in force before stays.

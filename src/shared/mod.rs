@@ -24,8 +24,6 @@ mod push;
 mod layer;
 // Those transactions, run.
 mod publish;
-// What etcd is asked.
-mod etcd;
 // Keeps in touch with it.
 mod feed;
 // What this daemon has of it.
@@ -37,11 +35,10 @@ mod tests;
 
 pub use core::{Shared, Summary};
 pub use disk::{Copy, copy_folder};
-pub use etcd::{Etcd, EtcdError};
 pub use feed::{Feed, Link, LinkState};
-pub use follow::{Event, Follower, KeyValue, Unfit, Want};
+pub use follow::{Follower, Unfit, Want};
 pub use held::{Change, Held, Item, Name};
 pub use keys::{Before, Digest, Head, Id, Keys, Part, SetName, Written};
 pub use layer::{EDITS, Laid, Layer, Tables};
 pub use publish::{Publisher, PushError, Pushed, Wanted};
-pub use push::{Compare, Differences, Op, Order, Plan, Published, Stamp, TooLarge, Txn, back, garbage, plan};
+pub use push::{Differences, Order, Plan, Published, Stamp, TooLarge, back, garbage, plan};

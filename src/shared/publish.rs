@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::etcd::{Etcd, EtcdError};
 use super::keys::{Head, Id, Keys, Part, range_end};
-use super::push::{self, Differences, Op, Plan, Published, Stamp, TooLarge, Txn};
+use super::push::{self, Differences, Plan, Published, Stamp, TooLarge};
 use crate::admin::view::RouteSpec;
+use crate::etcd::{Etcd, EtcdError, Op, Txn};
 
 /// Pushes tables.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Publisher {
     }
 
     /// Puts what is wanted in force, all of it at once. `is_dry`: only says what that would take.
-    pub async fn push(&mut self, wanted: Wanted<'_>, is_dry: bool) -> Result<Pushed, PushError> {
+    pub async fn push(&self, wanted: Wanted<'_>, is_dry: bool) -> Result<Pushed, PushError> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -93,7 +93,7 @@ impl Publisher {
         }
     }
 
-    async fn try_push(&mut self, wanted: Wanted<'_>, is_dry: bool) -> Result<Pushed, Failed> {
+    async fn try_push(&self, wanted: Wanted<'_>, is_dry: bool) -> Result<Pushed, Failed> {
         let published = self.published().await?;
         let plan = self.plan(wanted, &published).await?;
         let (differences, transactions) = match &plan {
@@ -122,7 +122,7 @@ impl Publisher {
         Ok(pushed)
     }
 
-    async fn plan(&mut self, wanted: Wanted<'_>, published: &Published) -> Result<Plan, Failed> {
+    async fn plan(&self, wanted: Wanted<'_>, published: &Published) -> Result<Plan, Failed> {
         let stamp = self.stamp();
         match wanted {
             Wanted::Routes(routes) => {
@@ -132,14 +132,14 @@ impl Publisher {
                 let no_way = || Failed::Push(PushError::NoWayBack);
                 let before = published.head.as_ref().and_then(|(head, _)| head.before.clone()).ok_or_else(no_way)?;
                 let values = self.values(&before.set, 0).await?;
-                let undo = self.etcd.get(self.keys.undo()).await?.map(|(undo, _)| undo);
+                let undo = self.text(self.keys.undo()).await?.map(|(undo, _)| undo);
                 push::back(&self.keys, published, values, undo.as_deref(), stamp).ok_or_else(no_way)
             }
         }
     }
 
     /// Writes a set and puts it in force; `false`: the stage has ended, or somebody else was faster.
-    async fn switch(&mut self, stage: String, fill: &[Txn], switch: &Txn, lease: i64) -> Result<bool, EtcdError> {
+    async fn switch(&self, stage: String, fill: &[Txn], switch: &Txn, lease: i64) -> Result<bool, EtcdError> {
         let begin = Txn { when: Vec::new(), then: vec![Op::Put(stage, self.by.clone())] };
         self.etcd.run(&begin, Some(lease)).await?;
         let mut kept = Instant::now();
@@ -156,22 +156,28 @@ impl Publisher {
     }
 
     /// What is in force, at one revision.
-    pub async fn published(&mut self) -> Result<Published, PushError> {
+    pub async fn published(&self) -> Result<Published, PushError> {
         let key = self.keys.head();
-        let Some((text, modified)) = self.etcd.get(key.clone()).await? else { return Ok(Published::default()) };
+        let Some((text, modified)) = self.text(key.clone()).await? else { return Ok(Published::default()) };
         let head: Head = serde_json::from_str(&text).map_err(|_unreadable| PushError::Head(key))?;
         // The set changes only together with the head, and that is compared before anything is done.
         let values = self.values(&head.set, 0).await?;
         Ok(Published { head: Some((head, modified)), values })
     }
 
+    /// What a key holds, and the revision at which it was put last.
+    async fn text(&self, key: String) -> Result<Option<(String, i64)>, EtcdError> {
+        let text = |(value, at): (Vec<u8>, i64)| (String::from_utf8_lossy(&value).into_owned(), at);
+        Ok(self.etcd.get(key).await?.value.map(text))
+    }
+
     /// The routes of a set, at a revision; 0 is the newest.
-    async fn values(&mut self, set: &str, mut revision: i64) -> Result<BTreeMap<Id, String>, EtcdError> {
+    async fn values(&self, set: &str, mut revision: i64) -> Result<BTreeMap<Id, String>, EtcdError> {
         let mut from = self.keys.set(set).into_bytes();
         let to = range_end(&from);
         let mut values = BTreeMap::new();
         loop {
-            let page = self.etcd.page(from, to.clone(), revision).await?;
+            let page = self.etcd.page(&from, &to, revision).await?;
             revision = if revision == 0 { page.revision } else { revision };
             from = page.keys.last().map(|last| [last.key.as_slice(), &[0]].concat()).unwrap_or_default();
             for found in page.keys {
@@ -186,8 +192,8 @@ impl Publisher {
     }
 
     /// Takes away what is left of sets that nobody needs.
-    async fn collect(&mut self) -> Result<(), PushError> {
-        let published = self.etcd.get(self.keys.head()).await?;
+    async fn collect(&self) -> Result<(), PushError> {
+        let published = self.text(self.keys.head()).await?;
         let Some((head, modified)) =
             published.and_then(|(text, modified)| Some((serde_json::from_str(&text).ok()?, modified)))
         else {
@@ -205,12 +211,12 @@ impl Publisher {
     }
 
     /// The names of all sets: a question for each, whatever it holds.
-    async fn sets(&mut self) -> Result<BTreeSet<String>, EtcdError> {
+    async fn sets(&self) -> Result<BTreeSet<String>, EtcdError> {
         let mut sets = BTreeSet::new();
         let mut from = self.keys.sets().into_bytes();
         let to = range_end(&from);
         loop {
-            let found = self.etcd.first(from, to.clone()).await?;
+            let found = self.etcd.first(&from, &to).await?;
             let Some(Part::Set(set, _)) = found.as_deref().map(|key| self.keys.part(key)) else { return Ok(sets) };
             from = range_end(self.keys.set(set).as_bytes());
             sets.insert(set.to_owned());

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::{Before, Digest, FORMAT, Head, Id, Keys, SetName, Written, range_end};
 use crate::admin::view::RouteSpec;
+use crate::etcd::{Compare, Op, Txn};
 
 /// A transaction holds no more: etcd's bound is 128 operations, those of its comparisons not among them.
 const MAX_OPS: usize = 100;
@@ -69,35 +70,6 @@ pub struct Differences {
     pub removed: usize,
     /// Say something else, or stand elsewhere.
     pub changed: usize,
-}
-
-/// What is done all at once if every comparison holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Txn {
-    /// What must hold.
-    pub when: Vec<Compare>,
-    /// What is done.
-    pub then: Vec<Op>,
-}
-
-/// What must hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Compare {
-    /// The key was put last at this revision; 0: it is not there.
-    Modified(String, i64),
-    /// The key is there.
-    There(String),
-}
-
-/// What is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
-    /// The key holds this.
-    Put(String, String),
-    /// The key is gone.
-    Delete(String),
-    /// All keys that begin with this are gone.
-    DeleteAll(String),
 }
 
 /// A route that no transaction can hold.

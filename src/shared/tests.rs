@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 
-use super::follow::{Event, Follower, KeyValue, Unfit, Want};
+use super::follow::{Follower, Unfit, Want};
 use super::held::{Change, Held, Name};
 use super::keys::{Head, Id, Keys, Part};
-use super::push::{Compare, Op, Plan, Published, Stamp, Txn, garbage, plan_within};
+use super::push::{Plan, Published, Stamp, garbage, plan_within};
 use crate::admin::view::RouteSpec;
+use crate::etcd::{Compare, Event, KeyValue, Op, Txn};
 use crate::route::testing::route;
 
 const CLUSTER: u64 = 7;

@@ -1,66 +1,55 @@
-//! Debian's etcd, on free ports, with its data in memory.
+//! etcd on ports that were free, with a folder of the test.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::HANG;
+use super::daemon::Running;
+use super::{HANG, until};
 
-/// A cluster of one; it is killed when this is dropped.
+/// A server that is killed when this is dropped.
 pub struct Etcd {
-    child: Child,
-    data: TempDir,
-    client: u16,
+    folder: TempDir,
+    port: u16,
     peer: u16,
+    /// The certificate and key of a server that speaks TLS.
+    tls: Option<(PathBuf, PathBuf)>,
+    running: Option<Running>,
 }
 
 impl Etcd {
-    /// Starts one that holds nothing, and waits until it answers.
-    pub fn start() -> Self {
-        // No fsync is waited for there; before 3.5 etcd cannot be told to leave it.
-        let memory = std::path::Path::new("/dev/shm");
-        let data = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();
-        // A port that was free may be taken by the time that etcd binds it: then others are.
-        for _ in 0..10 {
-            let (client, peer) = (free_port(), free_port());
-            let mut child = spawn(&data, client, peer);
-            if answers(&mut child, client) {
-                return Self { child, data, client, peer };
+    pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// One that speaks TLS by these.
+    pub fn with(tls: Option<(PathBuf, PathBuf)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut etcd = Self { folder, port: 0, peer: 0, tls, running: None };
+        loop {
+            (etcd.port, etcd.peer) = (free_port(), free_port());
+            if etcd.start() {
+                return etcd;
             }
         }
-        panic!("etcd does not start; is the package etcd-server installed?");
     }
 
-    /// `http://host:port`
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it without a word.
-    pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Starts it again with what it held, at the same address.
-    pub fn restart(&mut self) {
-        self.child = spawn(&self.data, self.client, self.peer);
-        assert!(answers(&mut self.child, self.client), "etcd does not come back");
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// `etcdctl ARGS`, and what it wrote.
+    /// What `etcdctl` says.
     pub fn ctl(&self, args: &[&str]) -> String {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.endpoint()).args(args);
-        let output = command.output().expect("etcdctl is there; the package etcd-client has it");
-        assert!(output.status.success(), "{args:?}: {output:?}");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint()]).args(args);
+        let output = command.output().expect("etcdctl, which tests/run.sh installs");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -83,55 +72,71 @@ impl Etcd {
         let found: serde_json::Value = serde_json::from_str(&self.ctl(&["get", "x", "-w", "json"])).unwrap();
         found["header"]["revision"].as_i64().unwrap()
     }
-}
 
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Runs again, on the same ports and with what it had.
+    pub fn restart(&mut self) {
+        assert!(self.start(), "the port was taken in the meantime");
+    }
+
+    /// It hangs, until it goes on.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.running.as_ref().unwrap().0), signal).unwrap();
+    }
+
+    /// Whether it could have its ports.
+    fn start(&mut self) -> bool {
+        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer));
+        let data = self.folder.path().join("data");
+        let cluster = format!("t={peer}");
+        let mut command = Command::new("etcd");
+        command.args(["--name", "t", "--log-level", "error", "--logger", "zap"]).arg("--data-dir").arg(data);
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", &cluster, "--heartbeat-interval", "10", "--election-timeout", "100"]);
+        command.args(["--bcrypt-cost", "4", "--auth-token-ttl", "2"]);
+        if let Some((cert, key)) = &self.tls {
+            command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut running = Running(command.spawn().expect("etcd, which tests/run.sh installs"));
+        let mut has_ended = false;
+        until("etcd answers", || {
+            has_ended = running.0.try_wait().unwrap().is_some();
+            has_ended || self.is_healthy()
+        });
+        self.running = Some(running);
+        !has_ended
+    }
+
+    fn is_healthy(&self) -> bool {
+        if self.tls.is_some() {
+            // Its TLS is not what is tested here.
+            return TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
+        }
+        let ask = || {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
+            stream.set_read_timeout(Some(HANG.min(Duration::from_secs(2)))).ok()?;
+            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            Some(answer.contains("\"health\":\"true\""))
+        };
+        ask().unwrap_or(false)
     }
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn spawn(data: &TempDir, client: u16, peer: u16) -> Child {
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-    let mut command = Command::new("etcd");
-    command.args(["--name", "t", "--logger", "zap", "--log-outputs", "stderr", "--log-level", "error"]);
-    command.args(["--heartbeat-interval", "10", "--election-timeout", "100"]);
-    command.arg("--data-dir").arg(data.path());
-    for (flag, url) in [
-        ("--listen-client-urls", &client),
-        ("--advertise-client-urls", &client),
-        ("--listen-peer-urls", &peer),
-        ("--initial-advertise-peer-urls", &peer),
-    ] {
-        command.arg(flag).arg(url);
-    }
-    command.arg("--initial-cluster").arg(format!("t={peer}"));
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("etcd is there; the package etcd-server has it")
-}
-
-/// Whether it is healthy before it ends.
-fn answers(child: &mut Child, port: u16) -> bool {
-    let began = Instant::now();
-    while began.elapsed() < HANG && child.try_wait().unwrap().is_none() {
-        if is_healthy(port).unwrap_or(false) {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    false
-}
-
-fn is_healthy(port: u16) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(HANG))?;
-    stream.write_all(b"GET /health HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer.contains("\"true\""))
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RouteView, TlsSpec};
+use super::{QuestionView, RouteView, StepView, TlsSpec};
 use crate::close::{Facts, Side, millis};
 use crate::dial::{Health, Standing};
 use crate::listen::Peer;
@@ -149,8 +149,10 @@ pub struct ExplainView {
     pub generation: u64,
     /// The routes that match, in the order of the table.
     pub routes: Vec<RouteView>,
-    /// What would be dialed, in this order.
+    /// What would be dialed, in this order, as far as no resolver has to be asked for it.
     pub candidates: Vec<CandidateView>,
+    /// What resolvers would be asked, in this order, and what is known of it.
+    pub questions: Vec<QuestionView>,
     /// The patterns of the routes of files that match and were removed at run time.
     pub removed: Vec<String>,
     /// Whether there are more of one of these than are listed; left out if not.
@@ -162,16 +164,28 @@ pub struct ExplainView {
     pub open: OpenView,
     /// As what the request is refused when all of that has failed.
     pub then: String,
+    /// Why nothing else is tried then.
+    pub because: String,
 }
 
-/// One upstream of one route, in its place.
+/// One upstream, in its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CandidateView {
-    /// The pattern of the route.
+    /// The step that it belongs to.
+    pub step: StepView,
+    /// The pattern of the route; null for discovery.
     #[serde(rename = "match")]
-    pub pattern: String,
-    /// The upstream as it is written, with its port.
+    pub pattern: Option<String>,
+    /// The resolver that has answered with it; left out if none was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<String>,
+    /// The upstream as it is written or answered, with its port.
     pub upstream: String,
+    /// How TLS is spoken to it.
+    pub tls: TlsSpec,
+    /// The name that its certificate must bear, where that is not the host; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certified: Option<String>,
     /// Why it stands where it stands.
     pub why: String,
     /// The address that would be dialed; null where the host is a name, which is looked up at each attempt.
@@ -236,7 +250,7 @@ impl UpstreamView {
         Self {
             id: health.id(),
             upstream: health.upstream().to_string(),
-            tls: health.tls().map_or(TlsSpec::Switch(false), |policy| TlsSpec::of(policy)),
+            tls: TlsSpec::of_upstream(health.tls().map(|policy| &**policy)),
             state,
             until: until.map(|until| humantime::format_rfc3339_millis(until).to_string()),
             left_ms: left.map(millis),

@@ -226,10 +226,10 @@ error: [[proxy_route]] is not supported yet
 2 errors
 ";
     assert_eq!(said(Kind::Routes, &route("dialect = \"ergo\"\n[[proxy_route]]\nmatch = 'x'")), expected);
-    let text = "routes = 'etcd:fleet'\n[resolver.a]\ntype = 'dns'\n[node]\n[socket]\nallow = {}\n";
+    let text = "routes = 'etcd:fleet'\n[node]\n[socket]\nallow = {}\n";
     let messages = messages(Kind::Daemon, text);
     let what: Vec<_> = messages.iter().filter_map(|m| m.split_once(" is not supported yet")).map(|m| m.0).collect();
-    let expected = ["a table in etcd", "type = 'dns'", "[node]", "`allow`"];
+    let expected = ["a table in etcd", "[node]", "`allow`"];
     assert_eq!((what.as_slice(), messages.len()), (&expected[..], expected.len()));
 }
 
@@ -333,8 +333,8 @@ fn forwards() {
     assert_eq!(
         messages(Kind::Daemon, text),
         [
-            "every user of this machine may use a TCP forward, and `open = true` is not written; \
-                 write `open = true` if that is meant, or listen on \"unix:/path\"",
+            "it is not written who may use the TCP forward; \
+                 write `users = ['app']`, or `open = true` for every user of this machine",
             "`mode` is for a forward on a Unix socket; remove it, or listen on \"unix:/path\"",
             "the address is taken; give each its own",
             "`open` is for a TCP forward; remove it: `mode`, `owner` and `group` say who may",

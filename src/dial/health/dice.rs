@@ -6,29 +6,30 @@ use std::time::Duration;
 
 /// Random numbers that many throw at once (SplitMix64).
 #[derive(Debug)]
-pub(in crate::dial) struct Dice(AtomicU64);
+pub(crate) struct Dice(AtomicU64);
 
 impl Dice {
     /// How much shorter a jittered time may be, in parts of 1,024.
     const JITTER: u64 = 205;
 
     /// Of a seed that nobody knows.
-    pub(in crate::dial) fn random() -> Self {
+    pub(crate) fn random() -> Self {
         Self::seeded(RandomState::new().hash_one(()))
     }
 
-    pub(in crate::dial) fn seeded(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
     /// A time up to a fifth shorter, so that what began together does not stay together.
-    pub(in crate::dial) fn jittered(&self, time: Duration) -> Duration {
+    pub(crate) fn jittered(&self, time: Duration) -> Duration {
         let off = self.below(Self::JITTER);
         let parts = u32::try_from(1024 - off).unwrap_or(1024);
         time * parts / 1024
     }
 
-    fn below(&self, bound: u64) -> u64 {
+    /// One of the numbers below a bound, which is more than 0.
+    pub(crate) fn below(&self, bound: u64) -> u64 {
         const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
         let seen = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);

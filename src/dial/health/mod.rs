@@ -15,7 +15,7 @@ use hashbrown::HashTable;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-pub(super) use self::dice::Dice;
+pub(crate) use self::dice::Dice;
 use super::network::Network;
 use crate::drain::Drain;
 use crate::route::{TlsPolicy, Upstream};

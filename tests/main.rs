@@ -52,6 +52,7 @@ mod request;
 mod resolvers;
 mod route_keys;
 mod service;
+#[cfg(feature = "etcd")]
 mod shared;
 mod start;
 mod tls;

@@ -20,6 +20,8 @@ pub(super) struct Question {
     pub(super) resolver: Arc<Resolver>,
     pub(super) node: NodeName,
     pub(super) begun: Instant,
+    /// How often changes may have been missed before it was asked.
+    pub(super) doubts: u64,
     pub(super) said: watch::Sender<Option<Outcome>>,
     /// What the service said; `None`: the question was broken off, by the end of the daemon or a panic.
     pub(super) outcome: Option<Result<Answers, NoAnswer>>,

@@ -60,8 +60,8 @@ struct Inside {
     /// The questions under way whose outcome is wanted. Each is said here, once or twice: an old answer when it takes
     /// long, and what comes of it.
     asking: HashMap<NodeName, watch::Sender<Option<Outcome>>>,
-    /// When changes may have been missed last.
-    doubted: Option<Instant>,
+    /// How often changes may have been missed.
+    doubts: u64,
     counts: Counts,
     /// From when on the log may hear of an answer that is not understood.
     garbled_again: Instant,
@@ -209,7 +209,8 @@ impl Resolver {
             outage.tried(now, self.limits.timeout);
         }
         let (resolver, node) = (Arc::clone(self), node.clone());
-        Some((waiting, Some(Question { resolver, node, begun: now, said, outcome: None, _slot: slot })))
+        let doubts = inside.doubts;
+        Some((waiting, Some(Question { resolver, node, begun: now, doubts, said, outcome: None, _slot: slot })))
     }
 
     pub(super) fn service(&self) -> &dyn Ask {
@@ -244,7 +245,7 @@ impl Resolver {
         let outcome = match outcome {
             Some(outcome) if is_wanted => {
                 let kept = inside.cache.keep(node, outcome, now);
-                if inside.doubted.is_some_and(|doubted| question.begun <= doubted) {
+                if question.doubts != inside.doubts {
                     // It may have been answered before the change that was missed.
                     inside.cache.age(node, now);
                 }
@@ -336,7 +337,7 @@ impl Updates for Resolver {
     fn doubt(&self) {
         let (mut inside, now) = (self.lock(), Instant::now());
         inside.cache.doubt(now);
-        inside.doubted = Some(now);
+        inside.doubts += 1;
     }
 }
 
@@ -347,7 +348,7 @@ impl Inside {
             cache: Cache::new(limits),
             outages: Outages::default(),
             asking: HashMap::new(),
-            doubted: None,
+            doubts: 0,
             counts: Counts::new(now),
             garbled_again: now,
         }

@@ -82,7 +82,7 @@ pub fn load(
         let Over { mut shared, edits } = over(&config);
         let applied = routes.map(|LoadedRoutes { mut table, files, .. }| {
             if let Some(shared) = &mut shared {
-                refused = lay(shared, &mut table, &mut trusts, &known);
+                refused = lay(shared, &mut table, Some(&mut trusts), &known);
             }
             table.begin_at(EDITS);
             let applied = edits.apply(table, |spec, at| {
@@ -111,7 +111,12 @@ pub fn load(
 }
 
 /// Lays the shared table over that of the files, and tells what is wrong with single routes.
-fn lay(shared: &mut Shared, table: &mut RouteTable, trusts: &mut Trusts, resolvers: &[Arc<str>]) -> Problems {
+pub fn lay(
+    shared: &mut Shared,
+    table: &mut RouteTable,
+    trusts: Option<&mut Trusts>,
+    resolvers: &[Arc<str>],
+) -> Problems {
     // The edits come afterwards, over both.
     let (removed, edits) = (&mut RouteTable::new(), &Layer::default());
     shared.lay(&mut Tables { table, removed, edits, trusts, resolvers }).problems

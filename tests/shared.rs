@@ -10,6 +10,7 @@ use crate::support::client::{connect, line};
 use crate::support::daemon::{Daemon, Folder, text};
 use crate::support::etcd::Etcd;
 use crate::support::node::Node;
+use crate::support::until;
 
 const PREFIX: &str = "portolan/routes/";
 
@@ -177,7 +178,11 @@ fn the_last_good_table_outlives_etcd_and_a_restart() {
     std::fs::write(&copy, bytes).unwrap();
     let daemon = Daemon::in_folder(folder);
     assert_eq!(list(&daemon.folder), ["^web@"]);
-    assert!(daemon.said(0, "WARN").iter().any(|line| line.contains("is damaged and is not used")));
+    assert!(
+        daemon.said(0, "WARN").iter().any(|line| line.contains("is damaged and is not used")),
+        "{:?}",
+        daemon.said(0, "WARN")
+    );
 }
 
 #[test]
@@ -286,8 +291,7 @@ fn a_push_that_dies_at_any_step_is_not_seen_and_leaves_nothing_behind() {
     }
     folder.write("fleet.toml", &file(&["^a@", "^c@"]));
     push(folder, &["fleet.toml"]);
-    catch_up(&daemon, &etcd);
-    assert_eq!(list(folder), ["^a@", "^c@", "^mark4@"]);
+    until("the push is in force", || list(folder) == ["^a@", "^c@", "^mark4@"]);
     let sets: std::collections::HashSet<_> =
         etcd.keys(&key(".set/")).iter().map(|key| key.rsplit_once('/').unwrap().0.to_owned()).collect();
     assert_eq!(sets.len(), 1, "{sets:?}");
@@ -296,7 +300,7 @@ fn a_push_that_dies_at_any_step_is_not_seen_and_leaves_nothing_behind() {
     for txn in pusher.plan(250, "y") {
         assert!(pusher.run(&txn));
     }
-    catch_up(&daemon, &etcd);
+    daemon.wait_until(0, "the shared table has changed", |line| line["routes"] == 251);
     assert_eq!(list(folder).len(), 251);
 }
 

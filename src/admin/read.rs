@@ -10,7 +10,7 @@ use super::explain;
 use super::problem::Error;
 use super::view::{
     AnswerPage, FileView, KnownView, LookupView, RelayPage, RelayView, ResolverList, ResolverView, RoutePage,
-    RouteView, TableView, UpstreamPage, UpstreamView,
+    RouteView, SharedView, TableView, UpstreamPage, UpstreamView,
 };
 use super::{Answer, json};
 use crate::aside::blocking;
@@ -86,15 +86,18 @@ pub(super) fn matches(table: &RouteTable, node: &NodeName) -> (Vec<RouteView>, b
 
 fn table(daemon: &Daemon, snapshot: &Snapshot) -> TableView {
     let (routes, removed) = (snapshot.table.len(), snapshot.removed.len());
+    let shared = snapshot.shared.as_deref().map(SharedView::of);
     let of_files: usize = snapshot.files.iter().map(|file| file.routes).sum();
+    let written = of_files + shared.as_ref().map_or(0, |shared| shared.routes);
     TableView {
         generation: snapshot.generation,
         routes,
         removed,
-        // A route of a file is in force or removed; what is in force besides was added.
-        added: (routes + removed).saturating_sub(of_files),
+        // A route that is written is in force or removed; what is in force besides was added.
+        added: (routes + removed).saturating_sub(written),
         config: path_of(&daemon.config().path),
         files: snapshot.files.iter().map(file).collect(),
+        shared,
         refused: daemon.refused(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod live;
 mod resolve;
+mod shared;
 
 use std::path::{Path, absolute};
 
@@ -18,6 +19,7 @@ pub use resolve::{
     AnswerPage, AnswerView, FlushedView, KnownState, KnownView, QuestionView, ResolvedView, ResolverList,
     ResolverState, ResolverView, StepView, TargetView,
 };
+pub use shared::{PushedView, RefusedView, SharedView};
 
 use crate::config::{Place, Problem, visible};
 use crate::route::{Origin, Reach, Route, Timeout, TlsPolicy};
@@ -201,6 +203,8 @@ pub struct TableView {
     pub config: String,
     /// What each file gave, in the order of the table.
     pub files: Vec<FileView>,
+    /// The table that a fleet shares, if `routes` names one.
+    pub shared: Option<SharedView>,
     /// Why the last reload changed nothing, if it did not.
     pub refused: Option<String>,
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use clap::Args;
@@ -19,7 +20,8 @@ use crate::admin::view::{
 use crate::config::{self, Kind, Problems, Scope, kind_of, read_edit, visible};
 use crate::edits::{Edit, Layer, Record};
 use crate::node::NodeName;
-use crate::route::{Order, RouteTable};
+use crate::route::{Order, Origin, Route, RouteTable, SharedOrigin};
+use crate::shared::EDITS;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -97,6 +99,9 @@ fn files(
     Ok(Some(files))
 }
 
+/// Behind the routes of all files, and before every edit.
+const SHARED: u64 = EDITS >> 1;
+
 /// What a daemon has in force.
 struct Running {
     table: TableView,
@@ -116,9 +121,17 @@ impl Running {
         })
     }
 
-    /// What would change if the files held this table: the edits at run time are laid over it as in a reload.
-    fn against(self, files: RouteTable) -> DiffView {
+    /// What would change if the files held this table: the shared table and the edits at run time are laid over it as in
+    /// a reload.
+    fn against(self, mut files: RouteTable) -> DiffView {
         let read = |spec: &RouteSpec, at| read_edit(spec, at, None, &mut Problems::default());
+        for (number, shared) in (SHARED..).zip(self.shared()) {
+            if let Some(route) = read(&shared.spec, UNIX_EPOCH) {
+                // Where a file has the pattern, that wins.
+                drop(files.add_at(Route { origin: origin(shared), ..route }, number));
+            }
+        }
+        files.begin_at(EDITS);
         let new = self.edits().apply(files, read).table;
         let mut diff = DiffView::default();
         let mut gone: HashMap<&str, (usize, &RouteView)> =
@@ -141,6 +154,12 @@ impl Running {
         diff
     }
 
+    /// The routes of the table that a fleet shares, those that an edit hides among them.
+    fn shared(&self) -> impl Iterator<Item = &RouteView> {
+        let is_shared = |route: &&RouteView| matches!(route.origin, OriginView::Shared { .. });
+        self.routes.iter().chain(&self.removed).filter(is_shared)
+    }
+
     /// The edits that the daemon has in force.
     fn edits(&self) -> Layer {
         let removed = self.removed.iter().map(|route| Record::Remove(Edit::new(route.spec.clone(), UNIX_EPOCH)));
@@ -153,6 +172,15 @@ impl Running {
         });
         Layer::of(removed.chain(added))
     }
+}
+
+/// Where a shared route comes from.
+fn origin(shared: &RouteView) -> Origin {
+    let (table, key) = match &shared.origin {
+        OriginView::Shared { table, key } => (table.as_str().into(), key.as_deref().map(Into::into)),
+        OriginView::File { .. } | OriginView::Edit { .. } => (Arc::default(), None),
+    };
+    Origin::Shared(Arc::new(SharedOrigin { table, key }))
 }
 
 /// A relay whose route would be gone, and what its node would get instead.

@@ -13,8 +13,10 @@ use super::view::write_routes;
 use crate::admin::view::{LookupView, RouteView};
 use crate::config::{Config, LoadedRoutes, Problems, Scope, find_config, load, load_routes, read_edit, visible};
 use crate::edits::{Layer, state_folder};
+use crate::load::lay;
 use crate::node::{BadNodeName, NodeName};
 use crate::route::RouteTable;
+use crate::shared::{EDITS, Shared};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -75,11 +77,11 @@ fn tables(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Option
             }
         };
         let loaded = load(&path, Scope::Text, None, &mut problems);
-        let with_edits = |(config, loaded): (Config, LoadedRoutes)| {
+        let in_force = |(config, loaded): (Config, LoadedRoutes)| {
             let resolving = arguments.resolve.then(|| Resolving::new(&config)).transpose()?;
-            Ok::<_, io::Error>(Tables { resolving, ..with_edits(&config, loaded.table, console)? })
+            Ok::<_, io::Error>(Tables { resolving, ..as_in_force(&config, loaded.table, console)? })
         };
-        loaded.map(with_edits).transpose()?
+        loaded.map(in_force).transpose()?
     } else {
         let loaded = load_routes(&arguments.routes, None, &mut problems);
         loaded.map(|loaded| Tables { table: loaded.table, ..Tables::default() })
@@ -91,9 +93,20 @@ fn tables(arguments: &Arguments, console: &mut Console<'_>) -> io::Result<Option
     Ok(tables)
 }
 
-/// Lays the edits at run time over the files, as the daemon does.
-fn with_edits(config: &Config, table: RouteTable, console: &mut Console<'_>) -> io::Result<Tables> {
-    let layer = match Layer::read(&state_folder(config)) {
+/// Lays the shared table, as it is on disk, and the edits at run time over the files, as the daemon does.
+fn as_in_force(config: &Config, mut table: RouteTable, console: &mut Console<'_>) -> io::Result<Tables> {
+    let state = state_folder(config);
+    if let Some((name, etcd)) = config.shared() {
+        let mut shared = Shared::read(name, etcd, &state);
+        // A route that is refused is the daemon's to tell.
+        drop(lay(&mut shared, &mut table, None, &config.resolver_names()));
+        if shared.held().revision == 0 {
+            let table = shared.summary().table;
+            console.complain(&format!("no daemon has kept a copy of {table} here; its routes are not shown"))?;
+        }
+    }
+    table.begin_at(EDITS);
+    let layer = match Layer::read(&state) {
         Ok((layer, _damage)) => layer,
         Err(error) => {
             console.complain(&format!("{error}; edits at run time are not shown"))?;

@@ -11,7 +11,9 @@ use super::pages::Pages;
 use super::view::write_routes;
 use super::{Exit, push};
 use crate::admin::location;
-use crate::admin::view::{AddedView, ChangeView, RoutePage, RouteSpec, TableView, TlsPolicySpec, TlsSpec};
+use crate::admin::view::{
+    AddedView, ChangeView, PushedView, RefusedView, RoutePage, RouteSpec, TableView, TlsPolicySpec, TlsSpec,
+};
 use crate::config::{plural, visible};
 
 #[derive(Debug, Args)]
@@ -163,15 +165,39 @@ fn list(list: &List, console: &mut Console<'_>) -> io::Result<Exit> {
     }
     if !list.json && !list.removed {
         match admin.get::<TableView>("/v1/table") {
-            Ok(table) if table.removed > 0 => {
-                let removed = plural(table.removed, "route");
-                writeln!(console.out, "{removed} of files removed at run time; --removed lists them")?;
-            }
-            Ok(_) => {}
+            Ok(table) => write_table(&table, console)?,
             Err(failure) => return failure.tell(console),
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What the list does not show.
+fn write_table(table: &TableView, console: &mut Console<'_>) -> io::Result<()> {
+    if table.removed > 0 {
+        let removed = plural(table.removed, "route");
+        writeln!(console.out, "{removed} of files removed at run time; --removed lists them")?;
+    }
+    let Some(shared) = &table.shared else { return Ok(()) };
+    write!(console.out, "{}: {}", visible(&shared.table), plural(shared.routes, "route"))?;
+    if shared.shadowed > 0 {
+        write!(console.out, ", {} more whose pattern is written elsewhere", shared.shadowed)?;
+    }
+    if let Some(PushedView { at, by }) = &shared.pushed {
+        write!(console.out, ", pushed {} by {}", visible(at), visible(by))?;
+    }
+    let since = &shared.since;
+    match &shared.why {
+        None if shared.followed => writeln!(console.out, "; followed since {since}")?,
+        why => {
+            let why = why.as_deref().unwrap_or("it was not read yet");
+            writeln!(console.out, "; not followed since {since}: {}", visible(why))?;
+        }
+    }
+    for RefusedView { key, why } in &shared.refused {
+        writeln!(console.out, "{} is refused: {}", visible(key), visible(why))?;
+    }
+    Ok(())
 }
 
 /// The routes in force, or those of files that were removed at run time.

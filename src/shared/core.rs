@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::disk::{Copy, copy_folder};
+use super::disk::{Copy, Opened, copy_folder};
 use super::feed::Link;
 use super::held::{Change, Held};
 use super::keys::Keys;
 use super::layer::{Laid, Layer, Tables};
-use crate::config::EtcdResolver;
+use crate::config::{EtcdResolver, Problem};
 use crate::edits;
 use crate::etcd::EtcdConfig;
 use crate::plan::Snapshot;
@@ -23,6 +23,8 @@ pub struct Shared {
     layer: Layer,
     held: Held,
     copy: Arc<Mutex<Option<Copy>>>,
+    /// What is wrong with the copy, until it was told.
+    warning: Option<Problem>,
     link: Arc<Link>,
 }
 
@@ -47,11 +49,20 @@ pub struct Summary {
 
 impl Shared {
     /// The table as it was when the copy on disk was kept. Blocks on the disk.
-    pub fn open(name: &Arc<str>, EtcdResolver { etcd, table, .. }: &EtcdResolver, state: &Path) -> Self {
+    pub fn open(name: &Arc<str>, resolver: &EtcdResolver, state: &Path) -> Self {
+        Self::of(name, resolver, Copy::open(&copy_folder(state, name), &resolver.table.prefix))
+    }
+
+    /// The same, of which nothing will be kept: a daemon may be at it.
+    pub fn read(name: &Arc<str>, resolver: &EtcdResolver, state: &Path) -> Self {
+        Self::of(name, resolver, Copy::read(&copy_folder(state, name), &resolver.table.prefix))
+    }
+
+    fn of(name: &Arc<str>, EtcdResolver { etcd, table, .. }: &EtcdResolver, opened: Opened) -> Self {
         let layer = Layer::new(format!("etcd:{name}").into(), Keys::new(&table.prefix), table.rules.clone());
-        let (copy, held) = Copy::open(&copy_folder(state, name), &table.prefix);
+        let Opened { copy, held, warning } = opened;
         let (name, etcd, copy) = (Arc::clone(name), etcd.clone(), Arc::new(Mutex::new(copy)));
-        Self { name, etcd, layer, held, copy, link: Arc::default() }
+        Self { name, etcd, layer, held, copy, warning, link: Arc::default() }
     }
 
     /// The same under another configuration, to be laid over other files; `None` if it is another table.
@@ -59,7 +70,7 @@ impl Shared {
         let is_the_same = self.name == *name && self.layer.keys.prefix() == &*table.prefix;
         let (held, copy, link) = (self.held.clone(), Arc::clone(&self.copy), Arc::clone(&self.link));
         let layer = self.layer.anew(table.rules.clone());
-        is_the_same.then(|| Self { name: Arc::clone(name), etcd: etcd.clone(), layer, held, copy, link })
+        is_the_same.then(|| Self { name: Arc::clone(name), etcd: etcd.clone(), layer, held, copy, warning: None, link })
     }
 
     /// Whether both are kept up to date by the same questions.
@@ -103,7 +114,9 @@ impl Shared {
 
     /// Lays all of it over a table of files.
     pub fn lay(&mut self, tables: &mut Tables<'_>) -> Laid {
-        self.layer.follow(&self.held.whole(), tables)
+        let mut laid = self.layer.follow(&self.held.whole(), tables);
+        laid.problems.extend(self.warning.take());
+        laid
     }
 
     /// Makes a step beside the snapshot in force, with the edits over it. Blocks on the files of TLS policies.
@@ -113,7 +126,7 @@ impl Shared {
         let resolvers: Vec<_> = old.resolvers.iter().map(|resolver| Arc::clone(resolver.name())).collect();
         self.held.follow(change);
         let (table, removed) = (&mut next.table, &mut next.removed);
-        let mut tables = Tables { table, removed, edits, trusts: &mut trusts, resolvers: &resolvers };
+        let mut tables = Tables { table, removed, edits, trusts: Some(&mut trusts), resolvers: &resolvers };
         let laid = self.layer.follow(change, &mut tables);
         next.trusts = Arc::new(trusts);
         if (laid.added, laid.removed, laid.changed) == (0, 0, 0) {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::held::{Change, Held};
-use crate::journal::{Damage, Journal, JournalError};
+use crate::config::{Place, Problem};
+use crate::journal::{Contents, Damage, Journal};
 
 /// The copy of a table that this process keeps.
 #[derive(Debug)]
@@ -18,6 +19,17 @@ pub struct Copy {
     prefix: Box<str>,
     /// How many routes the lines behind the last whole one tell of.
     since: usize,
+}
+
+/// A copy that was opened.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// Where the next changes are kept; `None`: nothing is kept.
+    pub copy: Option<Copy>,
+    /// What it held.
+    pub held: Held,
+    /// Why it does not hold what it should.
+    pub warning: Option<Problem>,
 }
 
 /// A line.
@@ -39,29 +51,34 @@ impl Copy {
     /// A copy may tell of so many more routes than there are.
     const SPARE: usize = 1000;
 
-    /// Opens the copy of the table under this prefix, and reads what it holds. What cannot be read counts as nothing,
-    /// with a warning: etcd has it all. Without a journal that can be written, nothing is kept.
-    pub fn open(folder: &Path, prefix: &str) -> (Option<Self>, Held) {
+    /// Opens the copy of the table under this prefix, and reads what it holds. What cannot be read counts as nothing:
+    /// etcd has it all.
+    pub fn open(folder: &Path, prefix: &str) -> Opened {
         match Journal::open::<Line>(folder) {
             Ok((journal, contents)) => {
-                let held = held(folder, prefix, contents.records, contents.damage);
+                let (held, warning) = held(folder, prefix, contents);
                 let mut copy = Self { journal, prefix: prefix.into(), since: held.len() };
                 if held.is_empty() && copy.journal.records() > 0 {
                     copy.replace(&held);
                 }
-                (Some(copy), held)
+                Opened { copy: Some(copy), held, warning }
             }
             Err(error) => {
-                warn!(%error, "the copy of the shared table cannot be used; nothing is kept on disk");
-                (None, Held::default())
+                let warning = Some(unused(folder, &format!("cannot be used: {error}")));
+                Opened { warning, ..Opened::default() }
             }
         }
     }
 
     /// Reads a copy while a daemon may write it; touches nothing.
-    pub fn read(folder: &Path, prefix: &str) -> Result<Held, JournalError> {
-        let contents = Journal::read::<Line>(folder)?;
-        Ok(held(folder, prefix, contents.records, contents.damage))
+    pub fn read(folder: &Path, prefix: &str) -> Opened {
+        match Journal::read::<Line>(folder) {
+            Ok(contents) => {
+                let (held, warning) = held(folder, prefix, contents);
+                Opened { copy: None, held, warning }
+            }
+            Err(error) => Opened { warning: Some(unused(folder, &error.to_string())), ..Opened::default() },
+        }
     }
 
     /// Keeps a step that leads to what is held. It is on disk when this returns, unless a warning says that it is not:
@@ -86,25 +103,27 @@ impl Copy {
     }
 }
 
-fn held(folder: &Path, prefix: &str, lines: Vec<Line>, damage: Option<Damage>) -> Held {
-    let mut held = Held::default();
-    if let Some(Damage::Lost { .. }) = damage {
+/// What the lines say, or why they say nothing.
+fn held(folder: &Path, prefix: &str, contents: Contents<Line>) -> (Held, Option<Problem>) {
+    let nothing = |why: &str| (Held::default(), Some(unused(folder, why)));
+    if let Some(Damage::Lost { .. }) = contents.damage {
         // A line that is gone may have been the one that took a route away.
-        warn!(folder = %folder.display(), "the copy of the shared table is damaged and is not used; etcd has it all");
-        return held;
+        return nothing("is damaged and is not used");
     }
-    for line in &lines {
+    let mut held = Held::default();
+    for line in &contents.records {
         if *line.prefix != *prefix {
-            warn!(folder = %folder.display(), %prefix, "the copy of the shared table is of another prefix and is not used");
-            return Held::default();
+            return nothing(&format!("is of the prefix {}, not {prefix}, and is not used", line.prefix));
         }
         held.follow(&line.change);
     }
-    if held.is_fit() {
-        return held;
-    }
-    warn!(folder = %folder.display(), "the copy of the shared table does not fit together and is not used");
-    Held::default()
+    if held.is_fit() { (held, None) } else { nothing("does not fit together and is not used") }
+}
+
+fn unused(folder: &Path, why: &str) -> Problem {
+    Problem::warning(format!("the copy of the shared table {why}"))
+        .at(Place::of_file(folder))
+        .help("nothing need be done: it is made anew when etcd is read")
 }
 
 #[cfg(test)]
@@ -121,7 +140,7 @@ mod tests {
     }
 
     fn kept(folder: &Path, steps: usize) -> Held {
-        let (copy, mut held) = Copy::open(folder, "p/");
+        let Opened { copy, mut held, .. } = Copy::open(folder, "p/");
         let mut copy = copy.unwrap();
         for step in 0..steps {
             let change =
@@ -136,14 +155,16 @@ mod tests {
     fn what_was_kept_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = copy_folder(folder.path(), "fleet");
-        assert_eq!(Copy::open(&path, "p/").1, Held::default(), "there is none");
+        assert_eq!(Copy::open(&path, "p/").held, Held::default(), "there is none");
         assert!(!path.exists(), "nothing is made for nothing");
         for steps in [3, 0, 5, 2 * Copy::SPARE] {
             let held = kept(&path, steps);
-            assert_eq!(Copy::open(&path, "p/").1, held);
-            assert_eq!(Copy::read(&path, "p/").unwrap(), held);
+            assert_eq!(Copy::open(&path, "p/").held, held);
+            assert_eq!(Copy::read(&path, "p/").held, held);
         }
-        assert_eq!(Copy::read(&path, "q/").unwrap(), Held::default(), "of another prefix");
+        let other = Copy::read(&path, "q/");
+        assert_eq!(other.held, Held::default());
+        assert!(other.warning.unwrap().message.contains("is of the prefix p/, not q/"));
         let lines = std::fs::read_to_string(path.join("journal")).unwrap().lines().count();
         assert!(lines < Copy::SPARE, "it is written anew now and then: {lines} lines");
     }
@@ -155,7 +176,7 @@ mod tests {
         let file = folder.path().join("journal");
         let bytes = std::fs::read(&file).unwrap();
         std::fs::write(&file, &bytes[..bytes.len() - 9]).unwrap();
-        let (_, held) = Copy::open(folder.path(), "p/");
+        let held = Copy::open(folder.path(), "p/").held;
         assert_eq!((held.revision, held.len()), (3, 2));
     }
 
@@ -168,8 +189,10 @@ mod tests {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&file, &bytes).unwrap();
-        assert_eq!(Copy::open(folder.path(), "p/").1, Held::default());
+        let opened = Copy::open(folder.path(), "p/");
+        assert_eq!(opened.held, Held::default());
+        assert!(opened.warning.unwrap().message.contains("is damaged and is not used"));
         assert_eq!(kept(folder.path(), 2).revision, 2, "and the next one is");
-        assert_eq!(Copy::open(folder.path(), "p/").1.revision, 2);
+        assert_eq!(Copy::open(folder.path(), "p/").held.revision, 2);
     }
 }

@@ -56,8 +56,8 @@ pub struct Tables<'a> {
     pub removed: &'a mut RouteTable,
     /// The edits.
     pub edits: &'a edits::Layer,
-    /// What the files of TLS policies hold.
-    pub trusts: &'a mut Trusts,
+    /// What the files of TLS policies hold; `None`: none of them is opened.
+    pub trusts: Option<&'a mut Trusts>,
     /// The names of the resolvers that there are.
     pub resolvers: &'a [Arc<str>],
 }
@@ -254,7 +254,7 @@ impl Layer {
 
     fn parse(&self, key: &str, item: &Item, tables: &mut Tables<'_>, problems: &mut Problems) -> Option<(u64, Route)> {
         let path = Path::new(key);
-        let context = Context { trusts: Some(tables.trusts), resolvers: Some(tables.resolvers.to_vec()) };
+        let context = Context { trusts: tables.trusts.as_deref_mut(), resolvers: Some(tables.resolvers.to_vec()) };
         let mut refuse = |message: String, help: &str| {
             problems.push(Problem::error(message).at(Place::of_file(path)).help(help));
             None
@@ -344,8 +344,10 @@ mod tests {
             };
             self.held.follow(&change);
             let Self { layer, table, removed, edits, .. } = self;
-            let laid = layer
-                .follow(&change, &mut Tables { table, removed, edits, trusts: &mut Trusts::new(None), resolvers: &[] });
+            let laid = layer.follow(
+                &change,
+                &mut Tables { table, removed, edits, trusts: Some(&mut Trusts::new(None)), resolvers: &[] },
+            );
             self.check();
             laid
         }
@@ -360,7 +362,8 @@ mod tests {
             whole.layer = self.layer.anew(SharedRules::default());
             let (table, removed) = (&mut whole.table, &mut whole.removed);
             let none = edits::Layer::default();
-            let mut tables = Tables { table, removed, edits: &none, trusts: &mut Trusts::new(None), resolvers: &[] };
+            let mut tables =
+                Tables { table, removed, edits: &none, trusts: Some(&mut Trusts::new(None)), resolvers: &[] };
             whole.layer.follow(&self.held.whole(), &mut tables);
             let shared = |table: &RouteTable, removed: &RouteTable| {
                 let all = table.iter().chain(removed.iter()).filter(|row| matches!(row.origin, Origin::Shared(_)));

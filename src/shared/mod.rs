@@ -34,7 +34,7 @@ mod disk;
 mod tests;
 
 pub use core::{Shared, Summary};
-pub use disk::{Copy, copy_folder};
+pub use disk::{Copy, Opened, copy_folder};
 pub use feed::{Feed, Link, LinkState};
 pub use follow::{Follower, Unfit, Want};
 pub use held::{Change, Held, Item, Name};

@@ -192,6 +192,7 @@ mod tests {
         let opened = Copy::open(folder.path(), "p/");
         assert_eq!(opened.held, Held::default());
         assert!(opened.warning.unwrap().message.contains("is damaged and is not used"));
+        drop(opened.copy);
         assert_eq!(kept(folder.path(), 2).revision, 2, "and the next one is");
         assert_eq!(Copy::open(folder.path(), "p/").held.revision, 2);
     }

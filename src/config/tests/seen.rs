@@ -226,10 +226,10 @@ error: [[proxy_route]] is not supported yet
 2 errors
 ";
     assert_eq!(said(Kind::Routes, &route("dialect = \"ergo\"\n[[proxy_route]]\nmatch = 'x'")), expected);
-    let text = "routes = 'etcd:fleet'\n[node]\n[socket]\nallow = {}\n";
+    let text = "[node]\n[socket]\nallow = {}\n";
     let messages = messages(Kind::Daemon, text);
     let what: Vec<_> = messages.iter().filter_map(|m| m.split_once(" is not supported yet")).map(|m| m.0).collect();
-    let expected = ["a table in etcd", "[node]", "`allow`"];
+    let expected = ["[node]", "`allow`"];
     assert_eq!((what.as_slice(), messages.len()), (&expected[..], expected.len()));
 }
 

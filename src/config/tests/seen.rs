@@ -404,3 +404,19 @@ error: `source` is an IPv4 address, and every `host` an IPv6 address
         ]
     );
 }
+
+#[cfg(feature = "etcd")]
+#[test]
+fn shared_tables() {
+    let all = "routes = ['r.toml', 'etcd:fleet', 'etcd:other', 'etcd:fleet', 'etcd:lab', 'etcd:flee']\n\
+               [resolver.fleet]\ntype = 'etcd'\nendpoints = 'http://e:2379'\n\
+               [resolver.other]\ntype = 'etcd'\nendpoints = 'http://e:2379'\n\
+               [resolver.lab]\ntype = 'static'\nnodes = { 'a@b' = 'h:1' }\n";
+    let expected = [
+        "a second shared table: a daemon follows one; remove one of the two",
+        "\"etcd:fleet\" is named twice; remove one of the two",
+        "[resolver.lab] is not of type etcd; name one that is: a table is shared through etcd only",
+        "there is no resolver \"flee\"; write [resolver.flee] in portolan.toml, or name another",
+    ];
+    assert_eq!(messages(Kind::Daemon, all), expected);
+}

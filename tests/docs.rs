@@ -166,8 +166,10 @@ fn every_command_and_flag_is_in_the_help() {
                 continue;
             };
             // `portolan routes add` has a help of its own.
-            let nested =
-                words.clone().next().filter(|word| name == "routes" && ["list", "add", "remove"].contains(word));
+            let nested = words
+                .clone()
+                .next()
+                .filter(|word| name == "routes" && ["list", "add", "remove", "push"].contains(word));
             let help = folder.run(&[&[name], nested.as_slice(), &["--help"]].concat());
             // Running text may begin a line with "portolan dials".
             let is_prose = !page.contains(&format!("`{command}")) && !page.contains(&format!("    {command}"));

@@ -17,6 +17,9 @@ use super::{Compare, EtcdConfig, EtcdError, Event, Found, Heard, KeyValue, Op, P
 /// A small question takes no longer where there is another endpoint to be asked: less than a resolver's `timeout`.
 const SMALL: Duration = Duration::from_secs(1);
 
+/// A transaction may take so long: etcd is slow while a fleet is being told of the one before.
+const RUN: Duration = Duration::from_secs(30);
+
 /// A response may be so large: 64 MiB. The events of one transaction come in one.
 const MAX_BYTES: usize = 64 << 20;
 
@@ -124,7 +127,8 @@ impl Etcd {
         let when: Vec<_> = txn.when.iter().map(when).collect();
         let then: Vec<_> = txn.then.iter().map(|op| then(op, lease)).collect();
         let txn = EtcdTxn::new().when(when).and_then(then);
-        Ok(self.call(|mut client: Client| async move { client.txn(txn).await }).await?.succeeded())
+        let (done, _) = self.at_turn(RUN, |mut client: Client| async move { client.txn(txn).await }).await?;
+        Ok(done.succeeded())
     }
 
     /// A lease of so many seconds.

@@ -79,9 +79,9 @@ pub struct Laid {
 
 /// Files have the numbers from 0 on, then comes what was pushed, what was written by hand, and edits.
 const PUSHED: u64 = 1 << 61;
-/// See [`PUSHED`].
+/// What was written by hand; behind what was pushed.
 const BY_HAND: u64 = 1 << 62;
-/// See [`PUSHED`].
+/// Edits at run time, which come last.
 pub const EDITS: u64 = 1 << 63;
 
 impl Layer {

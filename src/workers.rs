@@ -19,14 +19,14 @@ use crate::stream::watch;
 pub struct Workers {
     first: Arc<Worker>,
     others: Box<[Arc<Worker>]>,
-    /// Doors that were given out.
-    doors: AtomicUsize,
 }
 
 /// One of the threads.
 #[derive(Debug)]
 pub struct Worker {
     runtime: Handle,
+    /// Doors that are there. Each has a task, which says nothing of how much there is to do.
+    doors: AtomicUsize,
     /// The thread ends when this is dropped.
     _end: oneshot::Sender<()>,
 }
@@ -36,17 +36,14 @@ impl Workers {
     pub fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let start = |number| Worker::start(number).map(Arc::new);
-        Ok(Self {
-            first: start(0)?,
-            others: (1..cores).map(start).collect::<io::Result<_>>()?,
-            doors: AtomicUsize::new(0),
-        })
+        Ok(Self { first: start(0)?, others: (1..cores).map(start).collect::<io::Result<_>>()? })
     }
 
-    /// The one that a door is opened on: each in its turn.
+    /// The one that the next door is opened on: which has the fewest.
     pub fn of_door(&self) -> &Arc<Worker> {
-        let turn = self.doors.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
-        turn.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.first)
+        self.others
+            .iter()
+            .fold(&self.first, |fewest, other| if other.doors() < fewest.doors() { other } else { fewest })
     }
 
     /// Who serves the next client of a door: the door's own worker, unless another has less to do. So a client that
@@ -75,13 +72,20 @@ impl Worker {
             runtime.shutdown_background();
         };
         thread::Builder::new().name(format!("portolan-{number}")).spawn(serve)?;
-        Ok(Self { runtime: handle, _end: end })
+        Ok(Self { runtime: handle, doors: AtomicUsize::new(0), _end: end })
     }
 
-    /// Watches a descriptor there.
-    pub fn register(&self, descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    /// Watches the socket of a door there; [`Worker::shut_door`] when the door is shut.
+    pub fn open_door(&self, socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
         let _there = self.enter();
-        watch(descriptor, Interest::READABLE)
+        let watched = watch(socket, Interest::READABLE)?;
+        self.doors.fetch_add(1, Ordering::Relaxed);
+        Ok(watched)
+    }
+
+    /// One door fewer is there.
+    pub fn shut_door(&self) {
+        self.doors.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Until the guard is dropped, what is opened or spawned is there.
@@ -89,26 +93,41 @@ impl Worker {
         self.runtime.enter()
     }
 
+    /// Those of clients.
     fn tasks(&self) -> usize {
-        self.runtime.metrics().num_alive_tasks()
+        self.runtime.metrics().num_alive_tasks().saturating_sub(self.doors())
+    }
+
+    fn doors(&self) -> usize {
+        self.doors.load(Ordering::Relaxed)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
     #[test]
     fn doors_are_spread_and_clients_go_where_least_is_done() {
         let start = |number| Worker::start(number).map(Arc::new);
-        let workers =
-            Workers { first: start(0).unwrap(), others: [start(1).unwrap()].into(), doors: AtomicUsize::new(0) };
-        let [one, other, third] = [(); 3].map(|()| Arc::clone(workers.of_door()));
+        let workers = Workers { first: start(0).unwrap(), others: [start(1).unwrap()].into() };
+        let open = || {
+            let worker = Arc::clone(workers.of_door());
+            let socket = worker.open_door(OwnedFd::from(UnixStream::pair().unwrap().0)).unwrap();
+            (worker, socket)
+        };
+        let [(one, _first), (other, _second), (third, _third)] = [(); 3].map(|()| open());
         assert!(Arc::ptr_eq(&one, &third) && !Arc::ptr_eq(&one, &other));
+        third.shut_door();
+        one.shut_door();
+        assert!(Arc::ptr_eq(workers.of_door(), &one));
 
         assert!(std::ptr::eq(workers.least_busy(&other), &*other), "nobody has less to do than who has nothing to do");
+        other.runtime.spawn(pending::<()>());
+        assert!(std::ptr::eq(workers.least_busy(&other), &*other), "a door's task is no client's");
         other.runtime.spawn(pending::<()>());
         assert!(std::ptr::eq(workers.least_busy(&other), &*one));
         one.runtime.spawn(pending::<()>());

@@ -28,6 +28,8 @@ pub(crate) fn run(kind: Kind, folder: &Path) {
         Kind::Plain { mark } => serve(bind(), |tcp| talk(tcp, mark)),
         Kind::Tls { resume } => {
             let config = tls_config(folder, resume);
+            // A process's first random bytes take some 25 ms to gather, which is nobody's handshake.
+            aws_lc_rs::rand::fill(&mut [0; 32]).unwrap();
             serve(bind(), move |tcp| {
                 let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
                 talk(StreamOwned::new(connection, tcp), ASK)

@@ -149,7 +149,7 @@ impl Listener {
     /// A door on one of the workers.
     fn new(socket: OwnedFd, kind: Kind, inherited: bool, workers: &Arc<Workers>) -> io::Result<Self> {
         let worker = Arc::clone(workers.of_door());
-        let socket = worker.register(socket)?;
+        let socket = worker.open_door(socket)?;
         Ok(Self { socket, kind, inherited, worker, workers: Arc::clone(workers) })
     }
 
@@ -173,6 +173,12 @@ impl Listener {
             Kind::Unix => UnixStream::from_std(accepted.into()).map(Stream::Unix),
             Kind::Tcp => TcpStream::from_std(accepted.into()).map(Stream::Tcp),
         }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.worker.shut_door();
     }
 }
 

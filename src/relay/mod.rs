@@ -180,7 +180,8 @@ impl Relay {
             }
         }
         let (from, to) = self.parties(side);
-        if !is_written_to && to.lost.is_none() && !to.stream.is_tls() {
+        let goes_on = is_written_to && from.lost.is_none();
+        if !goes_on && to.lost.is_none() && !to.stream.is_tls() {
             // Nothing is left but to close both, which says the end as well as a shutdown before it would.
             from.phase = Phase::Ended;
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -72,24 +72,28 @@ impl Stream {
 
     /// Waits until the peer has gone altogether; never ends on a half-close, and leaves unread bytes where they are.
     ///
-    /// It costs nothing until the peer sends or ends something, and one descriptor from then on. Without one to be had
-    /// it waits for ever.
+    /// It costs nothing until the peer ends something, and one descriptor from then on. Without one to be had it waits
+    /// for ever.
     pub async fn hung_up(&self) {
         // An error is about the peer too; what it means is asked below.
-        drop(self.something_came().await);
+        drop(self.something_ended().await);
+        if self.is_hung_up() {
+            return;
+        }
         match HangUp::of(self) {
             Ok(hang_up) => poll_fn(|cx| hang_up.poll(cx)).await,
             Err(_) => pending().await,
         }
     }
 
-    /// Waits for the first unread byte, the end, or an error.
-    async fn something_came(&self) -> io::Result<()> {
-        let peek = || Ok(recv(self, &mut [0; 1], RecvFlags::PEEK).map(drop)?);
+    /// Waits for the peer's end, of its own side or altogether.
+    async fn something_ended(&self) -> io::Result<Ready> {
+        // Urgent data or an end, says tokio; no socket is watched for the first. Unread bytes are neither.
+        let interest = Interest::PRIORITY;
         match self {
-            Self::Unix(unix) => unix.async_io(Interest::READABLE, peek).await,
-            Self::Tcp(tcp) => tcp.async_io(Interest::READABLE, peek).await,
-            Self::Tls(tls) => tls.get_ref().0.tcp().async_io(Interest::READABLE, peek).await,
+            Self::Unix(unix) => unix.ready(interest).await,
+            Self::Tcp(tcp) => tcp.ready(interest).await,
+            Self::Tls(tls) => tls.get_ref().0.tcp().ready(interest).await,
         }
     }
 

@@ -96,6 +96,9 @@ impl Sources {
             .map_err(|error| internal(&error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
+        // A process's first random bytes take some 25 ms to gather: better here than in a request's handshake. What
+        // is wrong with them, that says.
+        drop(provider.secure_random.fill(&mut [0; 32]));
         let config = match (self.identity, &policy.identity) {
             (Some((cert, key)), Some(files)) => {
                 let certified = own_certificate(files, &cert, &key, provider)?;

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::view::{ChangeView, ProblemView};
 use crate::aside::{aside, blocking, free};
-use crate::config::{AdminConfig, Config, Problem, SocketConfig};
+use crate::config::{AdminConfig, Config, Problem, RegistrarConfig, SocketConfig};
 use crate::control::{Ask, Refusal};
 use crate::daemon::Daemon;
 use crate::edits::{self, Edited, Edits, Ended};
@@ -49,6 +49,8 @@ pub struct Reloader {
     socket: SocketConfig,
     /// What the admin API's socket was bound by.
     admin: AdminConfig,
+    /// What the registrar's door was bound by.
+    registrar: Option<RegistrarConfig>,
     /// Where the edits are kept.
     state: PathBuf,
     /// Tables that were in force and may be held by a request still.
@@ -87,9 +89,26 @@ impl Reloader {
         let (edits, asks) = (Arc::new(Mutex::new(edits)), Some(asks));
         let config = daemon.config();
         let (socket, admin, state) = (config.socket.clone(), config.admin.clone(), edits::state_folder(&config));
+        let registrar = config.registrar.clone();
         let shared = shared.map(|shared| Following::start(shared, &home));
         let (retired, lost) = (Vec::new(), 0);
-        Self { daemon, doors, log, watch, files, edits, asks, home, shared, socket, admin, state, retired, lost }
+        Self {
+            daemon,
+            doors,
+            log,
+            watch,
+            files,
+            edits,
+            asks,
+            home,
+            shared,
+            socket,
+            admin,
+            registrar,
+            state,
+            retired,
+            lost,
+        }
     }
 
     /// Reloads at each SIGHUP and at each change of a file, and does what it is asked for; for ever.
@@ -294,6 +313,9 @@ impl Reloader {
         }
         if self.admin != new.admin {
             warn!(file = %new.path.display(), "[admin] has changed: that needs a restart");
+        }
+        if self.registrar != new.registrar {
+            warn!(file = %new.path.display(), "[registrar] has changed: that needs a restart");
         }
         if self.state != edits::state_folder(new) {
             warn!(file = %new.path.display(), "`state` has changed: that needs a restart");

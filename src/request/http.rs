@@ -1,4 +1,4 @@
-//! HTTP/1.1 heads: `GET /v1/connect/NODE` with an upgrade, and `CONNECT NODE`.
+//! HTTP/1.1 heads: `GET /v1/connect/NODE` with an upgrade, `CONNECT NODE`, and `POST /v1/forwards`.
 //!
 //! The reading is strict where two readers could disagree (Host, bodies, percent signs, a second `/`) and lenient where
 //! nothing hangs on it (HTTP/1.0 for CONNECT, LF for CR LF, UTF-8 that is not percent-encoded).
@@ -8,11 +8,22 @@ use std::time::Duration;
 use httparse::Status;
 use percent_encoding::percent_decode_str;
 
-use super::{BadHead, CONNECT_PATH, ConnectRequest, Form, MAX_DEADLINE, MAX_HEADER_LINES, UPGRADE_PROTOCOL};
+use super::{
+    BadHead, CONNECT_PATH, ConnectRequest, Form, LEASE_PATH, MAX_DEADLINE, MAX_HEADER_LINES, UPGRADE_PROTOCOL,
+};
 use crate::node::NodeName;
 
+/// What a head asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// To be connected.
+    Connect(ConnectRequest),
+    /// For a lease, by a body with this Content-Length.
+    Lease(Vec<u8>),
+}
+
 /// Reads a head that ends with its empty line.
-pub(super) fn parse(head: &[u8]) -> Result<ConnectRequest, BadHead> {
+pub(super) fn parse(head: &[u8]) -> Result<Head, BadHead> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADER_LINES];
     let mut request = httparse::Request::new(&mut lines);
     match request.parse(head) {
@@ -26,15 +37,19 @@ pub(super) fn parse(head: &[u8]) -> Result<ConnectRequest, BadHead> {
     };
     let headers = Headers(request.headers);
     headers.check_host(minor)?;
+    if method == "POST" && target == LEASE_PATH {
+        return headers.length().map(Head::Lease);
+    }
     headers.check_no_body()?;
     match method {
-        "GET" => upgrade(target, minor, &headers),
-        "CONNECT" => connect(target),
+        "GET" => upgrade(target, minor, &headers).map(Head::Connect),
+        "CONNECT" => connect(target).map(Head::Connect),
         _ => malformed(format!("the method {} is not served here; {SERVED_HERE}", shown(method))),
     }
 }
 
-const SERVED_HERE: &str = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE";
+const SERVED_HERE: &str = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE; for a forward \
+                           of your own with POST /v1/forwards";
 
 /// The canonical form. The node is the rest of the path, percent-decoded; a `/` inside it is written `%2F`.
 fn upgrade(target: &str, minor: u8, headers: &Headers<'_>) -> Result<ConnectRequest, BadHead> {
@@ -174,6 +189,19 @@ impl Headers<'_> {
         }
     }
 
+    /// How long the body is; exactly one line says it.
+    fn length(&self) -> Result<Vec<u8>, BadHead> {
+        if self.values("transfer-encoding").next().is_some() {
+            return malformed("the head has a Transfer-Encoding; send the body with a Content-Length");
+        }
+        let mut lengths = self.values("content-length");
+        match (lengths.next(), lengths.next()) {
+            (Some(length), None) => Ok(length.to_owned()),
+            (None, _) => malformed("the head has no Content-Length, and the node is asked for in the body"),
+            (Some(_), Some(_)) => malformed("the head has more than one Content-Length"),
+        }
+    }
+
     /// A body would be taken for the first bytes to the node, or the other way round.
     fn check_no_body(&self) -> Result<(), BadHead> {
         if self.values("transfer-encoding").next().is_some() {
@@ -203,6 +231,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn parse(head: &[u8]) -> Result<ConnectRequest, BadHead> {
+        super::parse(head).map(|head| match head {
+            Head::Connect(request) => request,
+            Head::Lease(_) => panic!("no request for a connection"),
+        })
+    }
 
     fn get(target: &str) -> Result<ConnectRequest, BadHead> {
         parse(
@@ -255,7 +290,8 @@ mod tests {
 
     #[test]
     fn other_targets_and_methods_say_what_is_served() {
-        let served = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE";
+        let served = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE; for a forward of \
+                      your own with POST /v1/forwards";
         assert_eq!(error("/"), format!(r#"the path "/" is not served here; {served}"#));
         assert_eq!(
             error("http://x/v1/connect/a"),
@@ -339,6 +375,23 @@ mod tests {
             );
             assert!(head(&[start, &["Content-Length: 0"]].concat()).is_ok());
         }
+    }
+
+    #[test]
+    fn a_lease_is_asked_for_by_a_body() {
+        let post = |lines: &[&str]| {
+            let head = [&["POST /v1/forwards HTTP/1.1", "Host: x"], lines].concat().join("\r\n") + "\r\n\r\n";
+            super::parse(head.as_bytes()).map_err(|bad| bad.to_string())
+        };
+        assert_eq!(post(&["Content-Length: 7", "Content-Type: x/y"]), Ok(Head::Lease(b"7".to_vec())));
+        let said = |lines: &[&str]| post(lines).unwrap_err();
+        assert_eq!(said(&[]), "the head has no Content-Length, and the node is asked for in the body");
+        assert_eq!(said(&["Content-Length: 1", "content-length: 1"]), "the head has more than one Content-Length");
+        let chunked = "the head has a Transfer-Encoding; send the body with a Content-Length";
+        assert_eq!(said(&["Transfer-Encoding: chunked", "Content-Length: 1"]), chunked);
+        assert!(head_error(&["GET /v1/forwards HTTP/1.1", "Host: x"]).contains("is not served here; ask with GET"));
+        let query = head_error(&["POST /v1/forwards?x HTTP/1.1", "Host: x"]);
+        assert!(query.starts_with("the method \"POST\" is not served here"), "{query}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Lease {
 pub enum NoLease {
     /// There are as many as there may be.
     #[error(
-        "all {0} leases are taken: limits.leases, or a sixteenth of the descriptors, allow no more; ask again later"
+        "as many leases are open as limits.leases, or a sixteenth of the descriptors, allows ({0}); ask again later"
     )]
     Full(usize),
     /// The daemon is ending.

@@ -191,7 +191,7 @@ fn there_are_no_more_leases_than_there_may_be() {
     let problem = refused.problem();
     assert_eq!((&problem["code"], &problem["node"]), (&json!("busy"), &json!("db@y")));
     let told =
-        "all 1 leases are taken: limits.leases, or a sixteenth of the descriptors, allow no more; ask again later";
+        "as many leases are open as limits.leases, or a sixteenth of the descriptors, allows (1); ask again later";
     assert_eq!(problem["detail"], told);
     assert_eq!(port(&lease(&daemon, "db@x")), first);
 

@@ -1,8 +1,9 @@
 //! The registrar's door: nodes of Ergo register and ask, in the packets that were recorded of them.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -264,6 +265,40 @@ fn a_node_of_the_table_is_reached_through_a_lease() {
 }
 
 #[test]
+fn another_user_has_a_lease_of_its_own() {
+    if rustix::process::getuid().as_raw() != 0 {
+        // Only root can be somebody else.
+        return;
+    }
+    let node = Node::named("db");
+    let daemon = Daemon::start_with(&node.route("^srv@", ""), DOOR);
+    let door = door(&daemon);
+    let ours = leased(&resolve(door, &bytes(RESOLVE)));
+    let mut asker = Command::new("setpriv");
+    asker.args([
+        "--reuid=nobody",
+        "--regid=nogroup",
+        "--clear-groups",
+        "socat",
+        "-t",
+        "5",
+        "-",
+        &format!("UDP:{door}"),
+    ]);
+    let mut asker = asker.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/").spawn().unwrap();
+    asker.stdin.as_mut().unwrap().write_all(&bytes(RESOLVE)).unwrap();
+    let mut answer = vec![0; bytes(RESOLVED).len() + 9];
+    asker.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+    asker.kill().unwrap();
+    asker.wait().unwrap();
+    let theirs = leased(&answer);
+    assert_ne!(theirs, ours);
+    assert_eq!(daemon.wait_for_lines(2, "lease made")[1]["uid"], 65534);
+    let error = dial(theirs).read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn what_discovery_knows_is_answered_and_nothing_is_asked_for_it() {
     let node = Node::named("found");
     let resolver = format!("[resolver.lab]\ntype = 'static'\nnodes = {{ 'srv@127.0.0.1' = '{}' }}\n", node.address());
@@ -317,7 +352,7 @@ fn a_flood_of_names_takes_no_more_leases_than_there_may_be() {
     until("it says that it is busy", || resolve(door, &bytes(RESOLVE))[4..] == busy[..]);
     assert_eq!(forwards(&daemon), 3);
     let said = daemon.wait_for("the registrar has no lease to answer with");
-    assert!(said["why"].as_str().unwrap().starts_with("all 3 leases are taken"), "{said}");
+    assert!(said["why"].as_str().unwrap().starts_with("as many leases are open as limits.leases"), "{said}");
     assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "any");
 }
 

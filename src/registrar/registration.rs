@@ -187,3 +187,28 @@ impl fmt::Display for End {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_cut_off() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"\x01\x2c").await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let registrar = Arc::new(Registrar::new(Arc::default(), 1));
+        let place = registrar.place().unwrap();
+        assert!(registrar.place().is_none());
+        let began = Instant::now();
+        serve(Arc::clone(&registrar), place, accepted, Drain::new()).await;
+        assert!(began.elapsed() >= PATIENCE);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "in order");
+        assert!(registrar.place().is_some(), "its place is free again");
+    }
+}

@@ -33,7 +33,7 @@ const RESOLVE_UNKNOWN: &str = "012e004b830036236572676f2e73657276696365732f65726
 const UNKNOWN: &str = "012f0042830035236572676f2e73657276696365732f6572676f2f6e65742f7265676973747261722f4d6573736167655265736f6c76655265706c79ff0007756e6b6e6f776e";
 
 fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap()).collect()
 }
 
 /// The registration of `srv@127.0.0.1` on another port.
@@ -161,11 +161,14 @@ fn a_packet_may_come_in_pieces() {
     assert_eq!(answer(&mut node), bytes(REGISTERED));
 }
 
+/// How a node ends its connection.
+type End = fn(&mut TcpStream);
+
 #[test]
 fn a_nodes_end_is_noticed_however_it_ends() {
     let daemon = Daemon::start_with("allow_empty = true\n", DOOR);
     let door = door(&daemon);
-    let ends: [(fn(&mut TcpStream), &str); 4] = [
+    let ends: [(End, &str); 4] = [
         (|node| node.shutdown(Shutdown::Write).unwrap(), "its connection has ended"),
         (|node| SockRef::from(&*node).set_linger(Some(Duration::ZERO)).unwrap(), "its connection has failed"),
         (|node| node.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap(), "what it sent is not understood"),

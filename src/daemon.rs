@@ -23,7 +23,7 @@ use crate::load::{self, Loaded, Outcome, Over};
 use crate::log::Log;
 use crate::node::NodeName;
 use crate::plan::{Plan, Snapshot};
-use crate::registrar::{Questions, Registrar};
+use crate::registrar::Questions;
 use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
 use crate::resolve::Home;
@@ -226,10 +226,9 @@ fn prepare(
     let mut prepared = doors.prepare_forwards(&config.forwards, inherited)?;
     prepared.extend([socket, admin]);
     let Some(config) = &config.registrar else { return Ok((prepared, None)) };
-    let registrar = Arc::new(Registrar::new(Arc::clone(home.nodes()), descriptors::nodes(config)));
-    let (registrations, sockets) = doors.prepare_registrar(config, &registrar, inherited)?;
+    let (registrations, questions) = doors.prepare_registrar(config, home.nodes(), inherited)?;
     prepared.extend(registrations);
-    Ok((prepared, Some(Questions { registrar, sockets })))
+    Ok((prepared, Some(questions)))
 }
 
 async fn drain(daemon: &Daemon, mut reloader: Reloader, mut end: End) {

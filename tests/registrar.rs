@@ -302,6 +302,18 @@ fn another_user_has_a_lease_of_its_own() {
 }
 
 #[test]
+fn who_is_none_of_the_users_has_no_lease() {
+    let node = Node::named("db");
+    let daemon = Daemon::start_with(&node.route("^srv@", ""), &format!("{DOOR}users = '4711'\n"));
+    let door = door(&daemon);
+    assert_eq!(resolve(door, &bytes(RESOLVE)), bytes(UNKNOWN));
+    let (_node, answered) = register(door, &registration(15001));
+    assert_eq!(answered, bytes(REGISTERED));
+    assert_eq!(resolve(door, &bytes(RESOLVE)), bytes(RESOLVED));
+    assert_eq!(forwards(&daemon), 0);
+}
+
+#[test]
 fn what_discovery_knows_is_answered_and_nothing_is_asked_for_it() {
     let node = Node::named("found");
     let resolver = format!("[resolver.lab]\ntype = 'static'\nnodes = {{ 'srv@127.0.0.1' = '{}' }}\n", node.address());
@@ -441,6 +453,9 @@ fn what_is_wrong_with_the_door_is_said() {
     assert!(wildcard.contains("= help: write each address: listen = [\"127.0.0.1:4499\", \"127.0.0.2:4499\"]"));
     assert!(said("listen = ['127.0.0.1:4499', '[::]:4499']").starts_with("error: `listen` has \"[::]:4499\""));
     assert!(said("listen = 'localhost'").starts_with("error: `listen` has \"localhost\", which is no address"));
+    assert!(
+        said("listen = '127.0.0.1:4499'\nusers = 'no-such-user'").starts_with("error: there is no user `no-such-user`")
+    );
     assert!(said("nodes = 5").starts_with("error: the registrar has no `listen`"));
     assert!(said("listen = '127.0.0.1:4499'\nnode = 5").contains("did you mean `nodes`?"));
     assert!(said("listen = '10.0.0.5:4499'").starts_with("warning: the registrar on 10.0.0.5:4499 is open to the"));

@@ -87,7 +87,7 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
             root.sections("forward", &forward::KEYS).iter().filter_map(|section| forward(section, scope)).collect();
         let resolvers = resolvers(root);
         let discovery = discovery(root, &resolvers);
-        let (registrar, registrars) = registrar(root);
+        let (registrar, registrars) = registrar(root, scope);
         check_addresses(root, path_of_socket.into_iter().chain(path_of_admin).collect(), &forwards, registrars);
         Config {
             path: Arc::clone(source.path()),

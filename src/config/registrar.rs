@@ -6,16 +6,18 @@ use std::str::FromStr;
 
 use toml::Spanned;
 
+use super::forward::users;
 use super::problem::Problem;
 use super::section::{Keys, Section, brief};
 use super::settings::RegistrarConfig;
+use super::socket::Scope;
 
-pub(super) const KEYS: Keys = Keys { heading: "[registrar]", known: &["listen", "nodes"], later: &[] };
+pub(super) const KEYS: Keys = Keys { heading: "[registrar]", known: &["listen", "nodes", "users"], later: &[] };
 
 const NODES: RangeInclusive<i64> = 1..=65_536;
 
 /// The door, if it is written, and where each of its addresses stands.
-pub(super) fn registrar(root: &Section<'_>) -> (Option<RegistrarConfig>, Vec<Spanned<SocketAddr>>) {
+pub(super) fn registrar(root: &Section<'_>, scope: Scope) -> (Option<RegistrarConfig>, Vec<Spanned<SocketAddr>>) {
     let Some(section) = root.section("registrar", &KEYS) else { return (None, Vec::new()) };
     if !section.has("listen") {
         let problem = Problem::error("the registrar has no `listen`");
@@ -28,6 +30,7 @@ pub(super) fn registrar(root: &Section<'_>) -> (Option<RegistrarConfig>, Vec<Spa
     let config = RegistrarConfig {
         listen: listen.iter().map(|address| *address.get_ref()).collect(),
         nodes: nodes.unwrap_or(RegistrarConfig::NODES),
+        users: users(&section, scope),
     };
     (Some(config), listen)
 }

@@ -135,6 +135,8 @@ pub struct RegistrarConfig {
     pub listen: Vec<SocketAddr>,
     /// The most nodes that are registered at once.
     pub nodes: usize,
+    /// Who is answered with leases, by names or numbers; `None`: every user of this machine.
+    pub users: Option<Vec<String>>,
 }
 
 impl RegistrarConfig {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +19,10 @@ use super::{BACKLOG, BindError, Door, Forward, Inherited, Kind, Listener, accept
 use crate::config::{Config, ForwardAddress, ForwardConfig, RegistrarConfig, SocketAccess, resolve_user};
 use crate::control::Control;
 use crate::daemon::Daemon;
+use crate::descriptors;
 use crate::dial::keepalive;
 use crate::lease::Uses;
-use crate::registrar::Registrar;
+use crate::registrar::{Nodes, Questions, Registrar};
 use crate::workers::Workers;
 
 /// The doors that are open.
@@ -116,12 +117,14 @@ impl Doors {
     pub fn prepare_registrar(
         &self,
         config: &RegistrarConfig,
-        registrar: &Arc<Registrar>,
+        nodes: &Arc<Nodes>,
         from: &mut Inherited,
-    ) -> Result<(Vec<Prepared>, Vec<UdpSocket>), Vec<BindError>> {
+    ) -> Result<(Vec<Prepared>, Questions), Vec<BindError>> {
+        let users = numbers(&"[registrar]", config.users.as_ref()).map_err(|error| vec![error])?;
+        let registrar = Arc::new(Registrar::new(Arc::clone(nodes), descriptors::nodes(config), users));
         let (mut doors, mut sockets, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for address in &config.listen {
-            match registrar::prepare(*address, registrar, from, &self.workers) {
+            match registrar::prepare(*address, &registrar, from, &self.workers) {
                 Ok((door, socket)) => {
                     doors.push(door);
                     sockets.push(socket);
@@ -129,7 +132,7 @@ impl Doors {
                 Err(error) => failed.push(error),
             }
         }
-        if failed.is_empty() { Ok((doors, sockets)) } else { Err(failed) }
+        if failed.is_empty() { Ok((doors, Questions { registrar, sockets })) } else { Err(failed) }
     }
 
     /// Binds the forwards that are not open yet; on an error the ones bound so far are given back.
@@ -260,10 +263,15 @@ impl OpenDoor {
 
 /// What a forward leads to, with the numbers of its users.
 fn lead(forward: &ForwardConfig, uses: Arc<Uses>) -> Result<Forward, BindError> {
-    let numbers = |users: &Vec<String>| users.iter().map(|user| resolve_user(user)).collect::<Result<_, _>>();
-    let users = forward.users.as_ref().map(numbers).transpose();
-    let users = users.map_err(|error| BindError::Users(forward.listen.to_string(), error.to_string()))?;
+    let users = numbers(&forward.listen, forward.users.as_ref())?;
     Ok(Forward { node: forward.node.clone(), users, leased_to: None, uses })
+}
+
+/// The numbers of the users of a door.
+fn numbers(door: &dyn std::fmt::Display, users: Option<&Vec<String>>) -> Result<Option<Box<[u32]>>, BindError> {
+    let numbers = |users: &Vec<String>| users.iter().map(|user| resolve_user(user)).collect::<Result<_, _>>();
+    let users = users.map(numbers).transpose();
+    users.map_err(|error| BindError::Users(door.to_string(), error.to_string()))
 }
 
 fn prepare(

@@ -27,6 +27,8 @@ const MOST: usize = 4096;
 #[derive(Debug)]
 pub struct Registrar {
     nodes: Arc<Nodes>,
+    /// Who is answered with leases; `None`: every user of this machine.
+    users: Option<Box<[u32]>>,
     limit: usize,
     places: Arc<Semaphore>,
     full: Sparse,
@@ -37,9 +39,10 @@ pub struct Registrar {
 pub(crate) struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit);
 
 impl Registrar {
-    /// One where nobody has registered; at most `limit` nodes may, or are about to.
-    pub fn new(nodes: Arc<Nodes>, limit: usize) -> Self {
-        Self { nodes, limit, places: Arc::new(Semaphore::new(limit)), full: Sparse::default() }
+    /// One where nobody has registered; at most `limit` nodes may, or are about to. These users are answered with leases;
+    /// `None`: all are.
+    pub fn new(nodes: Arc<Nodes>, limit: usize, users: Option<Box<[u32]>>) -> Self {
+        Self { nodes, users, limit, places: Arc::new(Semaphore::new(limit)), full: Sparse::default() }
     }
 
     /// A place for a client, if there is one.

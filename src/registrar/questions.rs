@@ -96,7 +96,7 @@ fn about(
 ) -> Packet {
     let snapshot = daemon.snapshot();
     let is_routed = snapshot.table.find(node, None).is_some();
-    let lease = || lease(daemon, node, ends, said);
+    let lease = || lease(daemon, registrar, node, ends, said);
     if is_routed && let Some(answer) = lease() {
         return answer;
     }
@@ -111,9 +111,10 @@ fn about(
     discovered.unwrap_or_else(|| no(UNKNOWN))
 }
 
-/// A lease of whoever asks; `None` if that is nobody of this machine, whom no lease would let in.
+/// A lease of whoever asks; `None` if that is nobody of this machine, whom no lease would let in, or none of the users.
 fn lease(
     daemon: &Arc<Daemon>,
+    registrar: &Registrar,
     node: &NodeName,
     (asker, ours): (SocketAddr, SocketAddr),
     said: &Said,
@@ -122,7 +123,10 @@ fn lease(
     let is_local = asker.ip().to_canonical().is_loopback() || asker.ip() == ours.ip();
     let asked = is_local.then(|| owner(Transport::Udp, asker, ours))?;
     let taken = match asked {
-        Ok(uid) => daemon.leases.take(daemon, uid?, node),
+        Ok(uid) => {
+            let uid = uid.filter(|uid| registrar.users.as_ref().is_none_or(|users| users.contains(uid)))?;
+            daemon.leases.take(daemon, uid, node)
+        }
         Err(error) => Err(NoLease::System(error.to_string())),
     };
     match taken {

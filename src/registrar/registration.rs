@@ -202,7 +202,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.write_all(b"\x01\x2c").await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
-        let registrar = Arc::new(Registrar::new(Arc::default(), 1));
+        let registrar = Arc::new(Registrar::new(Arc::default(), 1, None));
         let place = registrar.place().unwrap();
         assert!(registrar.place().is_none());
         let began = Instant::now();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use httparse::Status;
 use percent_encoding::percent_decode_str;
 
+use super::headers::Headers;
 use super::{
     BadHead, CONNECT_PATH, ConnectRequest, Form, LEASE_PATH, MAX_DEADLINE, MAX_HEADER_LINES, UPGRADE_PROTOCOL,
 };
@@ -35,7 +36,7 @@ pub(super) fn parse(head: &[u8]) -> Result<Head, BadHead> {
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return malformed("the HTTP head has no request line");
     };
-    let headers = Headers(request.headers);
+    let headers = Headers::of(request.headers);
     headers.check_host(minor)?;
     if method == "POST" && target == LEASE_PATH {
         return headers.length().map(Head::Lease);
@@ -165,55 +166,6 @@ fn node(name: &[u8]) -> Result<NodeName, BadHead> {
     NodeName::from_bytes(name).map_err(|bad| BadHead::Malformed(bad.to_string()))
 }
 
-struct Headers<'a>(&'a [httparse::Header<'a>]);
-
-impl Headers<'_> {
-    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
-    }
-
-    /// Whether one of the lists of this name holds the token, in any case.
-    fn has_token(&self, name: &str, token: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    }
-
-    /// RFC 9112, section 3.2: exactly one Host line under HTTP/1.1, never two. What it says means nothing here.
-    fn check_host(&self, minor: u8) -> Result<(), BadHead> {
-        match self.values("host").count() {
-            1 => Ok(()),
-            0 if minor == 0 => Ok(()),
-            0 => malformed("an HTTP/1.1 head needs a Host line, such as `Host: portolan` (RFC 9112, section 3.2)"),
-            _ => malformed("the head has more than one Host line (RFC 9112, section 3.2)"),
-        }
-    }
-
-    /// How long the body is; exactly one line says it.
-    fn length(&self) -> Result<Vec<u8>, BadHead> {
-        if self.values("transfer-encoding").next().is_some() {
-            return malformed("the head has a Transfer-Encoding; send the body with a Content-Length");
-        }
-        let mut lengths = self.values("content-length");
-        match (lengths.next(), lengths.next()) {
-            (Some(length), None) => Ok(length.to_owned()),
-            (None, _) => malformed("the head has no Content-Length, and the node is asked for in the body"),
-            (Some(_), Some(_)) => malformed("the head has more than one Content-Length"),
-        }
-    }
-
-    /// A body would be taken for the first bytes to the node, or the other way round.
-    fn check_no_body(&self) -> Result<(), BadHead> {
-        if self.values("transfer-encoding").next().is_some() {
-            return malformed("the head has a Transfer-Encoding, but a request has no body here");
-        }
-        if self.values("content-length").any(|value| value != b"0") {
-            return malformed("the head has a Content-Length other than 0, but a request has no body here");
-        }
-        Ok(())
-    }
-}
-
 /// What a client wrote, for a message about it: quoted, and not longer than a line.
 pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(64) {
@@ -222,7 +174,7 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-fn malformed<T>(why: impl Into<String>) -> Result<T, BadHead> {
+pub(super) fn malformed<T>(why: impl Into<String>) -> Result<T, BadHead> {
     Err(BadHead::Malformed(why.into()))
 }
 

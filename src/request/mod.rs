@@ -4,6 +4,7 @@
 mod answer;
 mod field;
 mod head;
+mod headers;
 mod http;
 mod lease;
 mod problem;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::dial::{self, Attempt, DialError, Slot, Stage};
+use crate::lease::NoLease;
 use crate::listen::Peer;
 use crate::node::NodeName;
 use crate::plan::Course;
@@ -32,12 +33,16 @@ pub enum Refused {
     Draining,
     /// The head is no request.
     BadHead(BadHead),
+    /// No lease can be given.
+    NoLease(NoLease),
     /// A forward's `users` do not have this client's user; `None`: nobody is known to own its socket.
     NotAllowed {
         /// The client.
         client: SocketAddr,
         /// Whose it is.
         uid: Option<u32>,
+        /// Whose the forward is, if it is a lease.
+        leased_to: Option<u32>,
     },
     /// The client asked for a descriptor that it can't have.
     NoHandoff(NoHandoff),
@@ -82,7 +87,9 @@ impl Refused {
                 (status, "all_failed", proxy_status, socks5)
             }
             Self::Busy => (503, "busy", "connection_limit_reached", 1),
-            Self::Draining => (503, "draining", "connection_limit_reached", 1),
+            Self::Draining | Self::NoLease(NoLease::Draining) => (503, "draining", "connection_limit_reached", 1),
+            Self::NoLease(NoLease::Full(_)) => (503, "busy", "connection_limit_reached", 1),
+            Self::NoLease(NoLease::System(_)) => (503, "busy", "proxy_internal_error", 1),
             Self::NotAllowed { .. } => (403, "not_allowed", "http_request_denied", 2),
             Self::BadHead(bad) => {
                 let (status, socks5) = bad_head(bad);
@@ -128,6 +135,7 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
         }
         (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),
         (DialError::Refused, _) => (502, "connection_refused", 5),
+        (DialError::Loop, _) => (502, "proxy_loop_detected", 1),
         (DialError::Unreachable(_), _) => (502, "destination_ip_unroutable", 3),
         (DialError::TimedOut, Stage::Dns) => (504, "dns_timeout", 4),
         (DialError::TimedOut, Stage::Resolve | Stage::Limit | Stage::Tcp | Stage::Tls)
@@ -177,10 +185,17 @@ impl fmt::Display for Refused {
             }
             Self::Busy => f.write_str("as many requests and relays are open as limits.relays allows"),
             Self::Draining => f.write_str("the daemon is ending and takes no new requests"),
-            Self::NotAllowed { client, uid: Some(uid) } => {
+            Self::NoLease(why) => why.fmt(f),
+            Self::NotAllowed { client, uid: Some(uid), leased_to: Some(holder) } => {
+                write!(f, "the client at {client} is of user {uid}, and the lease is of user {holder}")
+            }
+            Self::NotAllowed { client, uid: None, leased_to: Some(holder) } => {
+                write!(f, "nobody is known to own the client at {client}, and the lease is of user {holder}")
+            }
+            Self::NotAllowed { client, uid: Some(uid), leased_to: None } => {
                 write!(f, "the client at {client} is of user {uid}, whom `users` of the forward does not have")
             }
-            Self::NotAllowed { client, uid: None } => {
+            Self::NotAllowed { client, uid: None, leased_to: None } => {
                 write!(f, "nobody is known to own the client at {client}, and the forward is for its `users` only")
             }
             Self::BadHead(bad) => write!(f, "this is not a request: {bad}"),

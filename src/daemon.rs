@@ -1,7 +1,7 @@
 //! Composes: load, bind, tell systemd, serve, reload, drain.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -13,15 +13,17 @@ use crate::admit::Admission;
 use crate::config::{Config, Problems};
 use crate::control::Control;
 use crate::descriptors;
-use crate::dial::{Ends, Upstreams};
+use crate::dial::{Ends, OwnLeases, Upstreams};
 use crate::drain::Drain;
 use crate::edits::{Edits, state_folder};
 use crate::journal::{Damage, JournalError};
-use crate::listen::{BindError, Doors, Inherited, Prepared, admin_path, socket_path};
+use crate::lease::Leases;
+use crate::listen::{BindError, Doors, Inherited, OpenForward, Prepared, admin_path, socket_path};
 use crate::load::{self, Loaded, Outcome, Over};
 use crate::log::Log;
 use crate::node::NodeName;
 use crate::plan::{Plan, Snapshot};
+use crate::registrar::Questions;
 use crate::relay::{Register, Timeouts};
 use crate::reload::{Parts, Reloader};
 use crate::resolve::Home;
@@ -42,6 +44,10 @@ pub struct Daemon {
     pub upstreams: Arc<Upstreams>,
     /// The relays that are open.
     pub relays: Arc<Register>,
+    /// The forwards of the configuration that are open.
+    pub forwards: ArcSwap<Vec<OpenForward>>,
+    /// The forwards that were asked for; a reload leaves them alone.
+    pub leases: Leases,
     /// How far the daemon is on its way out.
     pub drain: Drain,
 }
@@ -60,18 +66,22 @@ pub enum StartError {
 }
 
 impl Daemon {
-    /// A daemon with what was loaded.
-    pub fn new(loaded: Loaded) -> Self {
+    /// A daemon with what was loaded; leases are served by these workers.
+    pub fn new(loaded: Loaded, workers: Weak<Workers>) -> Self {
         let Loaded { config, snapshot, .. } = loaded;
         let drain = Drain::new();
-        let admission = Admission::new(descriptors::relays(&config.limits), drain.clone());
+        let admission = Admission::new(descriptors::relays(&config), drain.clone());
+        let own = Arc::new(OwnLeases::default());
+        let leases = Leases::new(descriptors::leases(&config), Arc::clone(&own), workers);
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             config: ArcSwap::from_pointee(config),
             refused: ArcSwapOption::empty(),
             admission,
-            upstreams: Arc::new(Upstreams::new(drain.clone())),
+            upstreams: Arc::new(Upstreams::new(drain.clone(), own)),
             relays: Arc::default(),
+            forwards: ArcSwap::default(),
+            leases,
             drain,
         }
     }
@@ -101,6 +111,11 @@ impl Daemon {
         self.config.load().dial.establish
     }
 
+    /// How long a lease may be of no use.
+    pub fn lease_idle_timeout(&self) -> Duration {
+        self.config.load().limits.lease_idle_timeout
+    }
+
     /// The candidates for a node, by the table in force.
     pub fn plan(&self, node: NodeName, client: Option<Ends>) -> Plan {
         let (upstreams, dial) = (Arc::clone(&self.upstreams), self.config.load().dial.clone());
@@ -123,10 +138,13 @@ impl Daemon {
     pub fn replace(&self, loaded: Loaded) -> Arc<Snapshot> {
         let Loaded { config, snapshot, .. } = loaded;
         // What is cut down is said once, not at each reload.
-        if config.limits.relays != self.config.load().limits.relays {
-            self.admission.set_limit(descriptors::relays(&config.limits));
+        let limits = |config: &Config| (config.limits.relays, config.limits.leases);
+        if limits(&config) != limits(&self.config.load()) {
+            self.admission.set_limit(descriptors::relays(&config));
         }
+        let leases = descriptors::leases(&config);
         self.config.store(Arc::new(config));
+        self.leases.follow(leases);
         self.replace_snapshot(snapshot)
     }
 }
@@ -159,17 +177,25 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     descriptors::raise();
 
     let workers = Workers::start().map_err(|error| StartError::System("cannot start the threads that serve", error))?;
-    let mut doors = Doors::new(workers);
+    let workers = Arc::new(workers);
+    let mut doors = Doors::new(Arc::clone(&workers));
     let (control, asks) = Control::new();
-    let prepared = prepare(&doors, &loaded.config, control, &mut inherited).map_err(StartError::Bind)?;
+    let (prepared, questions) =
+        prepare(&doors, &loaded.config, control, &home, &mut inherited).map_err(StartError::Bind)?;
     for unused in inherited.left() {
         warn!(address = %unused, "the service manager handed over a socket that the configuration does not name");
     }
 
     let (routes, removed) = (loaded.snapshot.table.len(), loaded.snapshot.removed.len());
     let shared = loaded.shared.take();
-    let daemon = Arc::new(Daemon::new(loaded));
+    let daemon = Arc::new(Daemon::new(loaded, Arc::downgrade(&workers)));
+    // The doors have them from here on.
+    drop(workers);
     doors.open(&daemon, prepared);
+    if let Some(questions) = questions {
+        let cannot = |error| StartError::System("cannot answer at the registrar's addresses", error);
+        questions.open(&daemon).map_err(cannot)?;
+    }
     // Before anybody is told: who sees that the daemon serves may change a file at once.
     let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks, home, shared });
     reloader.end(ended).await;
@@ -185,20 +211,24 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Binds every door.
+/// Binds every door, and the sockets where the registrar is asked.
 fn prepare(
     doors: &Doors,
     config: &Config,
     control: Control,
+    home: &Home,
     inherited: &mut Inherited,
-) -> Result<Vec<Prepared>, Vec<BindError>> {
+) -> Result<(Vec<Prepared>, Option<Questions>), Vec<BindError>> {
     let path = socket_path(config, inherited);
     let admin = admin_path(config, &path, inherited);
     let socket = doors.prepare_socket(path, &config.socket.access, inherited).map_err(|error| vec![error])?;
     let admin = doors.prepare_admin(admin, &config.admin.access, control, inherited).map_err(|error| vec![error])?;
     let mut prepared = doors.prepare_forwards(&config.forwards, inherited)?;
     prepared.extend([socket, admin]);
-    Ok(prepared)
+    let Some(config) = &config.registrar else { return Ok((prepared, None)) };
+    let (registrations, questions) = doors.prepare_registrar(config, home.nodes(), inherited)?;
+    prepared.extend(registrations);
+    Ok((prepared, Some(questions)))
 }
 
 async fn drain(daemon: &Daemon, mut reloader: Reloader, mut end: End) {

@@ -1,11 +1,11 @@
-//! What the system lets a process have, and what that leaves of `limits.relays`.
+//! What the system lets a process have, and what that leaves of the configuration's limits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::Limits;
+use crate::config::{Config, RegistrarConfig};
 use crate::relay::PIPE_DESCRIPTORS;
 
 /// Descriptors that are not a relay's own: the log, epoll, the doors, the files of a reload, name lookups; and the pipes
@@ -15,6 +15,8 @@ const RESERVED: u64 = 64 + PIPE_DESCRIPTORS;
 const PER_RELAY: u64 = 2;
 /// One of so many is kept for [`Spare`]s.
 const PER_SPARE: u64 = 16;
+/// One of so many at most is a lease's, and as many a registered node's.
+const PER_DOOR: u64 = 16;
 
 static SPARES: AtomicU64 = AtomicU64::new(0);
 
@@ -51,9 +53,9 @@ pub fn raise() {
 }
 
 /// `limits.relays`, cut down to what the limit of descriptors allows.
-pub fn relays(limits: &Limits) -> usize {
-    let descriptors = limit();
-    let allowed = relays_within(descriptors);
+pub fn relays(config: &Config) -> usize {
+    let (limits, descriptors) = (&config.limits, limit());
+    let allowed = relays_within(descriptors, others(config, descriptors));
     if allowed < limits.relays {
         warn!(
             relays = limits.relays,
@@ -63,13 +65,33 @@ pub fn relays(limits: &Limits) -> usize {
     allowed.min(limits.relays)
 }
 
+/// `limits.leases`, cut down to a share of the descriptors: each listens.
+pub fn leases(config: &Config) -> usize {
+    share(config.limits.leases, limit())
+}
+
+/// `registrar.nodes`, cut down to a share of the descriptors: each has a connection.
+pub fn nodes(registrar: &RegistrarConfig) -> usize {
+    share(registrar.nodes, limit())
+}
+
+/// What leases and registered nodes may have.
+fn others(config: &Config, descriptors: u64) -> u64 {
+    let nodes = config.registrar.as_ref().map_or(0, |registrar| share(registrar.nodes, descriptors));
+    (share(config.limits.leases, descriptors) + nodes) as u64
+}
+
+fn share(wanted: usize, descriptors: u64) -> usize {
+    wanted.min(usize::try_from(descriptors / PER_DOOR).unwrap_or(usize::MAX))
+}
+
 fn limit() -> u64 {
     // `None` is no limit.
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-fn relays_within(descriptors: u64) -> usize {
-    let relays = descriptors.saturating_sub(RESERVED + spares_of(descriptors)) / PER_RELAY;
+fn relays_within(descriptors: u64, others: u64) -> usize {
+    let relays = descriptors.saturating_sub(RESERVED + spares_of(descriptors) + others) / PER_RELAY;
     usize::try_from(relays).unwrap_or(usize::MAX).max(1)
 }
 
@@ -83,8 +105,14 @@ mod tests {
 
     #[test]
     fn a_relay_takes_two_descriptors_and_some_are_kept_for_a_third() {
-        assert_eq!((relays_within(20_000), spares_of(20_000)), (9_311, 1_250));
-        assert_eq!(relays_within(10), 1, "a daemon that can relay nothing would be of no use");
-        assert!(relays_within(u64::MAX) > 1 << 40);
+        assert_eq!((relays_within(20_000, 0), spares_of(20_000)), (9_311, 1_250));
+        assert_eq!(relays_within(20_000, 1_000), 8_811);
+        assert_eq!(relays_within(10, 0), 1, "a daemon that can relay nothing would be of no use");
+        assert!(relays_within(u64::MAX, 0) > 1 << 40);
+    }
+
+    #[test]
+    fn what_else_has_descriptors_has_a_share_of_them() {
+        assert_eq!((share(1024, 20_000), share(1024, 1_024), share(0, 20_000)), (1024, 64, 0));
     }
 }

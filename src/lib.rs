@@ -9,6 +9,10 @@ pub mod serve;
 
 // The doors: the Unix socket and the forwards; an accept loop that never ends on an error.
 pub mod listen;
+// Doors that are made when they are asked for, each for one user and one node.
+pub mod lease;
+// Where Ergo's nodes register, and ask where their peers are.
+pub mod registrar;
 // Who may come in, and how many: a slot is reserved before anything is read.
 pub mod admit;
 // What the client asks for: HTTP and SOCKS5 heads become a `ConnectRequest`.

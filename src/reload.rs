@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::view::{ChangeView, ProblemView};
 use crate::aside::{aside, blocking, free};
-use crate::config::{AdminConfig, Config, Problem, SocketConfig};
+use crate::config::{AdminConfig, Config, Problem, RegistrarConfig, SocketConfig};
 use crate::control::{Ask, Refusal};
 use crate::daemon::Daemon;
 use crate::edits::{self, Edited, Edits, Ended};
@@ -45,16 +45,24 @@ pub struct Reloader {
     home: Home,
     /// The table that a fleet shares.
     shared: Option<Following>,
-    /// What the main socket was bound by.
-    socket: SocketConfig,
-    /// What the admin API's socket was bound by.
-    admin: AdminConfig,
-    /// Where the edits are kept.
-    state: PathBuf,
+    /// What it was started with.
+    start: AtStart,
     /// Tables that were in force and may be held by a request still.
     retired: Vec<Arc<Snapshot>>,
     /// How many lost log lines have been told.
     lost: usize,
+}
+
+/// What of `portolan.toml` is read at the start only.
+struct AtStart {
+    /// What the main socket was bound by.
+    socket: SocketConfig,
+    /// What the admin API's socket was bound by.
+    admin: AdminConfig,
+    /// What the registrar's door was bound by.
+    registrar: Option<RegistrarConfig>,
+    /// Where the edits are kept.
+    state: PathBuf,
 }
 
 /// What a [`Reloader`] takes over from the start.
@@ -85,11 +93,10 @@ impl Reloader {
         let mut watch = Watch::new();
         watch.set(files.iter().cloned());
         let (edits, asks) = (Arc::new(Mutex::new(edits)), Some(asks));
-        let config = daemon.config();
-        let (socket, admin, state) = (config.socket.clone(), config.admin.clone(), edits::state_folder(&config));
+        let start = AtStart::of(&daemon.config());
         let shared = shared.map(|shared| Following::start(shared, &home));
         let (retired, lost) = (Vec::new(), 0);
-        Self { daemon, doors, log, watch, files, edits, asks, home, shared, socket, admin, state, retired, lost }
+        Self { daemon, doors, log, watch, files, edits, asks, home, shared, start, retired, lost }
     }
 
     /// Reloads at each SIGHUP and at each change of a file, and does what it is asked for; for ever.
@@ -184,7 +191,7 @@ impl Reloader {
         self.watch.begin();
         let (path, old, edits) =
             (Arc::clone(&self.daemon.config().path), self.daemon.snapshot(), Arc::clone(&self.edits));
-        let (home, state) = (self.home.clone(), self.state.clone());
+        let (home, state) = (self.home.clone(), self.start.state.clone());
         let before = self.shared.as_ref().map(Following::shared);
         let read = aside(move || {
             // Who does not put up with warnings wants all of them, however often they were said.
@@ -289,13 +296,16 @@ impl Reloader {
 
     /// What of `portolan.toml` is read at the start only; said at each reload for as long as it is out of step.
     fn say_what_needs_a_restart(&self, new: &Config) {
-        if self.socket != new.socket {
+        if self.start.socket != new.socket {
             warn!(file = %new.path.display(), "[socket] has changed: that needs a restart");
         }
-        if self.admin != new.admin {
+        if self.start.admin != new.admin {
             warn!(file = %new.path.display(), "[admin] has changed: that needs a restart");
         }
-        if self.state != edits::state_folder(new) {
+        if self.start.registrar != new.registrar {
+            warn!(file = %new.path.display(), "[registrar] has changed: that needs a restart");
+        }
+        if self.start.state != edits::state_folder(new) {
             warn!(file = %new.path.display(), "`state` has changed: that needs a restart");
         }
     }
@@ -323,6 +333,13 @@ impl Reloader {
             warn!(lines = lost - self.lost, "lines of the log were lost; is its disk full, or its reader slow?");
         }
         self.lost = lost;
+    }
+}
+
+impl AtStart {
+    fn of(config: &Config) -> Self {
+        let (socket, admin, registrar) = (config.socket.clone(), config.admin.clone(), config.registrar.clone());
+        Self { socket, admin, registrar, state: edits::state_folder(config) }
     }
 }
 

@@ -9,7 +9,8 @@ use crate::close::{self, Facts, Refused};
 use crate::daemon::Daemon;
 use crate::deadline::Deadline;
 use crate::dial::{self, Dialed};
-use crate::listen::Client;
+use crate::listen::{Asked, Client};
+use crate::node::NodeName;
 use crate::relay::{Registered, Relay, handoff};
 use crate::stream::Stream;
 
@@ -31,6 +32,7 @@ async fn open(daemon: Arc<Daemon>, mut client: Box<Client>) -> Option<(Relay, Ar
             let relay = relay.timeouts(daemon.relay_timeouts(facts.course.settings()));
             Some((relay, daemon.relays.enter(facts), admitted))
         }
+        Ok(Answered::Leased) => None,
         Ok(Answered::HandedOff(facts)) => {
             close::log_handoff(&facts, started.elapsed());
             None
@@ -44,12 +46,15 @@ async fn open(daemon: Arc<Daemon>, mut client: Box<Client>) -> Option<(Relay, Ar
 }
 
 /// From the head to the answer: what a request goes through before its client is told that it is connected.
-async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Answered, Refused> {
+async fn connect(daemon: &Arc<Daemon>, client: &mut Client) -> Result<Answered, Refused> {
     let started = Instant::now();
     let deadline = Deadline::after(daemon.establish_timeout());
 
     let admitted = daemon.admission.admit(); // reserved before anything is read ...
-    let request = client.read_request(deadline, &daemon.drain).await?;
+    let request = match client.read_request(deadline, &daemon.drain).await? {
+        Asked::Connection(request) => request,
+        Asked::Lease(node) => return lease(daemon, client, node).await,
+    };
     let admitted = admitted?; // ... and refused only here, in the form that the client speaks
 
     let deadline = deadline.at_most(started, request.deadline);
@@ -73,8 +78,21 @@ async fn connect(daemon: &Daemon, client: &mut Client) -> Result<Answered, Refus
     Ok(Answered::Connected(Connected { facts, upstream, tail: request.tail, admitted }))
 }
 
-/// What a client has when it knows that it is connected.
+/// Gives the client a forward of its own; nobody is dialed or asked.
+async fn lease(daemon: &Arc<Daemon>, client: &mut Client, node: NodeName) -> Result<Answered, Refused> {
+    if !daemon.snapshot().may_reach(&node) {
+        return Err(Refused::NoRoute);
+    }
+    let uid = client.peer().uid().ok_or(Refused::ClientGone)?;
+    let (lease, is_new) = daemon.leases.take(daemon, uid, &node).map_err(Refused::NoLease)?;
+    client.tell_lease(&lease.view(daemon.lease_idle_timeout()), is_new).await;
+    Ok(Answered::Leased)
+}
+
+/// What a client has when it is answered.
 enum Answered {
+    /// A forward of its own; it comes again there.
+    Leased,
     /// A stream whose other side is a relay's.
     Connected(Connected),
     /// The upstream itself.

@@ -221,6 +221,26 @@ fn the_heads_of_the_socket_page_are_what_is_said() {
 }
 
 #[test]
+fn the_lease_of_the_socket_page_is_what_is_said() {
+    let daemon = Daemon::start(&DeadPort::new().route("^prod-db@.*", ""));
+    let example = example("POST /v1/forwards");
+    let (request, written) = example.split_once("\n\nHTTP/1.1 ").unwrap();
+    let request = request.replace('\n', "\r\n");
+    let (_, answered) = ask(&daemon.socket(), request.as_bytes());
+    let (head, body) = written.split_once("\n\n").unwrap();
+    let mut head = head.lines();
+    assert_eq!(head.next(), Some("201 Created"));
+    assert_eq!(answered.status, 201);
+    let headers = answered.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+    assert!(headers.eq(head.map(str::to_owned)), "{answered:?}");
+    let mut told: Value = serde_json::from_slice(&answered.body).unwrap();
+    let written: Value = serde_json::from_str(body).unwrap();
+    assert!(told["port"].is_u64());
+    told["port"] = written["port"].clone();
+    assert_eq!(told, written);
+}
+
+#[test]
 fn the_problem_of_the_socket_page_is_what_is_said() {
     let dead = DeadPort::new();
     let daemon = Daemon::start(&dead.route("^prod-", ""));

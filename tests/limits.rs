@@ -98,10 +98,10 @@ fn the_limit_is_cut_down_to_what_the_descriptors_allow() {
     assert_eq!(warning["level"], "WARN");
     assert_eq!(
         (&warning["relays"], &warning["allowed"], &warning["descriptors"]),
-        (&14.into(), &13.into(), &164.into())
+        (&14.into(), &8.into(), &164.into())
     );
 
-    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 13\n");
+    let daemon = with_descriptors(164, &DeadPort::new().route("db", ""), "[limits]\nrelays = 8\n");
     assert!(!daemon.lines().iter().any(|line| line["level"] == "WARN"), "that many are allowed");
 }
 

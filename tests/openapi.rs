@@ -37,8 +37,11 @@ fn the_daemon_answers_as_the_description_says() {
     assert!(schemathesis.exists(), "no {}: tests/run.sh installs it", schemathesis.display());
     let routes = DeadPort::new().route("^db@", "") + &DeadPort::new().route("[0-9]", "weight = 7");
     let resolver = "type = 'static'\nnodes = { 'db@x' = '127.0.0.1:1', '0' = '127.0.0.1:2' }";
-    let discovery = format!("[discovery]\nresolver = 'fleet'\n[resolver.fleet]\n{resolver}\n");
+    let forward = "[[forward]]\nlisten = '127.0.0.1:0'\nnode = 'db@x'\nusers = ['root']\n";
+    let discovery = format!("{forward}[discovery]\nresolver = 'fleet'\n[resolver.fleet]\n{resolver}\n");
     let daemon = Daemon::start_with(&routes, &discovery);
+    let leased = daemon.folder.run(&["forwards", "lease", "db@x", "--socket", "portolan.sock"]);
+    assert!(leased.status.success(), "{}", text(&leased.stderr));
     let (_socat, port) = bridge(&daemon.folder.path("admin.sock"));
 
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -51,5 +54,5 @@ fn the_daemon_answers_as_the_description_says() {
     let told = text(&output.stdout);
     println!("{told}");
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
-    assert!(told.contains("Tested: 15"), "every operation of the description");
+    assert!(told.contains("Tested: 16"), "every operation of the description");
 }

@@ -91,6 +91,21 @@ fn the_manager_is_told_of_start_reloads_and_end() {
 }
 
 #[test]
+fn the_manager_may_keep_the_registrars_port() {
+    let ours = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = ours.local_addr().unwrap();
+    let folder = folder("allow_empty = true\n", &format!("[registrar]\nlisten = '{address}'\n"));
+    let command = with_sockets(&folder, ours.try_clone().unwrap().into(), None);
+    let daemon = Daemon::spawn(folder, command);
+    let listening = daemon.wait_for("registrar listening");
+    assert_eq!((&listening["address"], &listening["inherited"]), (&address.to_string().into(), &true.into()));
+    let (status, _) = daemon.stop();
+    assert_eq!(status.code(), Some(0));
+    // A node that looks for a registrar meanwhile finds the port taken, and is not its own.
+    assert!(TcpListener::bind(address).is_err() && TcpStream::connect(address).is_ok());
+}
+
+#[test]
 fn the_manager_shows_the_table_after_an_edit() {
     let folder = Folder::new(&Node::named("db").route("db", ""), "");
     let manager = Manager::in_folder(&folder);

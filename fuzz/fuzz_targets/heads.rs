@@ -11,7 +11,7 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// What comes of the pieces; all that follows a request belongs to its tail.
+/// What comes of the pieces; all that follows a request belongs to its tail. What asks for a lease has none.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<ConnectRequest>, BadHead> {
     let mut reader = HeadReader::new();
     let mut request: Option<ConnectRequest> = None;
@@ -31,6 +31,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<Connect
                         request = Some(complete);
                         break;
                     }
+                    Step::Lease(node) => return Ok(Some(ConnectRequest::forward(node))),
                 }
             }
         }

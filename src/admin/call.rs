@@ -52,6 +52,8 @@ pub(super) enum Read {
     Explain(NodeName),
     /// `GET /v1/table`
     Table,
+    /// `GET /v1/forwards`
+    Forwards,
     /// `GET /v1/relays`
     Relays {
         /// Only those that were dialed by the route with this pattern.
@@ -90,6 +92,7 @@ enum Resource {
     Lookup,
     Explain,
     Table,
+    Forwards,
     Relays,
     Close,
     Upstreams,
@@ -112,6 +115,7 @@ impl Call {
             (Resource::Lookup, "GET" | "HEAD") => node(query).map(|node| Self::Read(Read::Lookup(node))),
             (Resource::Explain, "GET" | "HEAD") => node(query).map(|node| Self::Read(Read::Explain(node))),
             (Resource::Table, "GET" | "HEAD") => without_query(query, Self::Read(Read::Table)),
+            (Resource::Forwards, "GET" | "HEAD") => without_query(query, Self::Read(Read::Forwards)),
             (Resource::Relays, "GET" | "HEAD") => relays(query).map(Self::Read),
             (Resource::Close, "POST") => without_query(query, Self::Close),
             (Resource::Upstreams, "GET" | "HEAD") => upstreams(query).map(Self::Read),
@@ -138,6 +142,7 @@ impl Resource {
             Some("lookup") => Ok(Self::Lookup),
             Some("explain") => Ok(Self::Explain),
             Some("table") => Ok(Self::Table),
+            Some("forwards") => Ok(Self::Forwards),
             Some("relays") => Ok(Self::Relays),
             Some("relays/close") => Ok(Self::Close),
             Some("upstreams") => Ok(Self::Upstreams),
@@ -168,6 +173,7 @@ impl Resource {
             Self::Lookup
             | Self::Explain
             | Self::Table
+            | Self::Forwards
             | Self::Relays
             | Self::Upstreams
             | Self::Resolvers
@@ -271,6 +277,7 @@ mod tests {
         let node = NodeName::parse("db@x y+").unwrap();
         assert_eq!(call("GET", "/v1/lookup?node=db%40x+y%2B"), Call::Read(Read::Lookup(node)));
         assert_eq!(call("GET", "/v1/table"), Call::Read(Read::Table));
+        assert_eq!(call("GET", "/v1/forwards"), Call::Read(Read::Forwards));
         let relays = |pattern: Option<&str>, node: Option<&str>, after, limit| {
             let [pattern, node] = [pattern, node].map(|text| text.map(str::to_owned));
             Call::Read(Read::Relays { pattern, node, after, limit })
@@ -345,6 +352,7 @@ mod tests {
             ("PUT", "/v1/routes", "GET, HEAD, POST"),
             ("POST", "/v1/routes/x", "GET, HEAD, DELETE"),
             ("DELETE", "/v1/table", "GET, HEAD"),
+            ("POST", "/v1/forwards", "GET, HEAD"),
             ("GET", "/v1/reload", "POST"),
             ("get", "/v1/relays", "GET, HEAD"),
             ("GET", "/v1/relays/close", "POST"),

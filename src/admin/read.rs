@@ -9,8 +9,8 @@ use super::call::{Read, cursor_of};
 use super::explain;
 use super::problem::Error;
 use super::view::{
-    AnswerPage, FileView, KnownView, LookupView, RelayPage, RelayView, ResolverList, ResolverView, RoutePage,
-    RouteView, SharedView, TableView, UpstreamPage, UpstreamView,
+    AnswerPage, FileView, ForwardList, ForwardView, KnownView, LookupView, RelayPage, RelayView, ResolverList,
+    ResolverView, RoutePage, RouteView, SharedView, TableView, UpstreamPage, UpstreamView,
 };
 use super::{Answer, json};
 use crate::aside::blocking;
@@ -36,6 +36,7 @@ pub(super) async fn answer(daemon: Arc<Daemon>, read: Read) -> Result<Answer, Er
             Read::Lookup(node) => json(StatusCode::OK, &lookup(&snapshot, &node)?),
             Read::Explain(node) => json(StatusCode::OK, &explain::explain(&daemon, &snapshot, &node)?),
             Read::Table => json(StatusCode::OK, &table(&daemon, &snapshot)),
+            Read::Forwards => json(StatusCode::OK, &forwards(&daemon)),
             Read::Relays { pattern, node, after, limit } => {
                 let wanted = |relay: &Facts| is_wanted(relay, pattern.as_deref(), node.as_deref());
                 json(StatusCode::OK, &relays(&daemon, after, limit, wanted))
@@ -124,6 +125,14 @@ fn relays(daemon: &Daemon, after: u64, limit: usize, wanted: impl Fn(&Facts) -> 
     page.truncate(limit);
     let next = page.last().map(|relay| relay.id).filter(|_| has_more);
     RelayPage { relays: page.iter().map(|relay| RelayView::of(relay)).collect(), next }
+}
+
+/// Those of the configuration in their order, then the leases by port.
+fn forwards(daemon: &Daemon) -> ForwardList {
+    let (fixed, leases) = (daemon.forwards.load(), daemon.leases.list());
+    let idle_timeout = daemon.lease_idle_timeout();
+    let leased = leases.iter().map(|lease| ForwardView::of_lease(lease, idle_timeout));
+    ForwardList { forwards: fixed.iter().map(ForwardView::of).chain(leased).collect() }
 }
 
 fn upstreams(daemon: &Daemon, after: u64, limit: usize) -> UpstreamPage {

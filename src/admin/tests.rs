@@ -80,7 +80,7 @@ impl Api {
             .loaded
             .unwrap();
         let (control, asks) = Control::new();
-        Self { daemon: Arc::new(Daemon::new(loaded)), control, asks, _folder: folder }
+        Self { daemon: Arc::new(Daemon::new(loaded, std::sync::Weak::new())), control, asks, _folder: folder }
     }
 
     fn connect(&self) -> (UnixStream, JoinHandle<()>) {

@@ -1,5 +1,6 @@
 //! The shapes that the admin API, the commands and the journal share.
 
+mod forward;
 mod live;
 mod resolve;
 mod shared;
@@ -10,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+pub use forward::{ForwardList, ForwardView, LeaseTimeView};
 pub use live::{
     CandidateView, ClientView, CloseView, ClosedView, ExplainView, FailureView, OpenView, RelayPage, RelayView,
     StateView, UpstreamPage, UpstreamView,

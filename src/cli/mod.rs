@@ -23,6 +23,8 @@ mod routes;
 mod push;
 /// `portolan relays`
 mod relays;
+/// `portolan forwards`
+mod forwards;
 /// `portolan upstreams`
 mod upstreams;
 /// `portolan resolvers`
@@ -71,6 +73,8 @@ enum Command {
     Routes(routes::Arguments),
     /// List the relays that are open, and close them
     Relays(relays::Arguments),
+    /// List the forwards that are open, and ask for one
+    Forwards(forwards::Arguments),
     /// List the upstreams that requests have wanted, and make them healthy
     Upstreams(upstreams::Arguments),
     /// List the resolvers and what they know, and make them forget it
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Lookup(arguments) => on_console(|console| lookup::run(&arguments, console)),
         Command::Routes(arguments) => on_console(|console| routes::run(&arguments, console)),
         Command::Relays(arguments) => on_console(|console| relays::run(&arguments, console)),
+        Command::Forwards(arguments) => on_console(|console| forwards::run(&arguments, console)),
         Command::Upstreams(arguments) => on_console(|console| upstreams::run(&arguments, console)),
         Command::Resolvers(arguments) => on_console(|console| resolvers::run(&arguments, console)),
         Command::Explain(arguments) => on_console(|console| explain::run(&arguments, console)),

@@ -1,18 +1,16 @@
 //! `portolan relays`: the relays of the running daemon, and their end.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use nix::unistd::{Uid, User};
 
 use super::Exit;
 use super::admin::{Admin, AdminArguments};
 use super::console::Console;
 use super::pages::Pages;
-use super::view::{age, bytes, write_columns};
+use super::view::{Users, age, bytes, write_columns};
 use crate::admin::segment;
 use crate::admin::view::{ClientView, CloseView, ClosedView, RelayPage, RelayView};
 use crate::config::plural;
@@ -135,20 +133,6 @@ fn cells(relay: &RelayView, users: &mut Users) -> [String; 8] {
     [id.to_string(), client, node.clone(), course, address.clone(), bytes(*up), bytes(*down), age]
 }
 
-/// The names of users, each asked for once.
-#[derive(Default)]
-struct Users(HashMap<u32, String>);
-
-impl Users {
-    fn name(&mut self, uid: u32) -> &str {
-        let asked = || {
-            let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-            user.map_or_else(|| format!("uid {uid}"), |user| user.name)
-        };
-        self.0.entry(uid).or_insert_with(asked)
-    }
-}
-
 /// Exits with 1 when there was none to close.
 fn close(close: &Close, console: &mut Console<'_>) -> io::Result<Exit> {
     let which = serde_json::to_string(&close.which.view())?;
@@ -193,7 +177,7 @@ mod tests {
             down: 2048,
             ms: 90_000,
         };
-        let mut users = Users(HashMap::from([(1000, "ann".to_owned())]));
+        let mut users = Users::of([(1000, "ann")]);
         for (client, shown) in [
             (Some(ClientView::Process { uid: 1000, pid: Some(4711) }), "ann 4711"),
             (Some(ClientView::Process { uid: 1000, pid: None }), "ann"),

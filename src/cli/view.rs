@@ -1,7 +1,10 @@
 //! How the commands show routes, and what else has columns, to people.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
+
+use nix::unistd::{Uid, User};
 
 use crate::admin::view::{OriginView, RouteSpec, RouteView, TlsSpec};
 use crate::config::visible;
@@ -52,6 +55,26 @@ pub(super) fn bytes(count: u64) -> String {
 pub(super) fn age(time: Duration) -> String {
     let whole = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// The names of users, each asked for once.
+#[derive(Default)]
+pub(super) struct Users(HashMap<u32, String>);
+
+impl Users {
+    pub(super) fn name(&mut self, uid: u32) -> &str {
+        let asked = || {
+            let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+            user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+        };
+        self.0.entry(uid).or_insert_with(asked)
+    }
+
+    /// These, who are not asked for.
+    #[cfg(test)]
+    pub(super) fn of<const N: usize>(users: [(u32, &str); N]) -> Self {
+        Self(users.into_iter().map(|(uid, name)| (uid, name.to_owned())).collect())
+    }
 }
 
 fn cells(route: &RouteView) -> [String; 6] {

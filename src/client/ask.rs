@@ -40,21 +40,8 @@ impl Question {
     pub(super) async fn ask(&self, stream: &mut UnixStream) -> Result<Answer, ConnectError> {
         // A daemon that is full may answer and close before it reads: its answer is what counts, not this error.
         let _answer_counts = stream.write_all(self.head().as_bytes()).await;
-        let (mut held, mut descriptor) = (Vec::new(), None);
-        let head = loop {
-            if let Some(head) = Head::parse(&held)? {
-                break head;
-            }
-            if held.len() > MAX_ANSWER {
-                return Err(no_answer("its answer does not end"));
-            }
-            match receive(stream, &mut held, &mut descriptor).await {
-                Ok(0) => return Err(no_answer("it ended the connection without an answer")),
-                Ok(_) => {}
-                Err(error) => return Err(no_answer(error)),
-            }
-        };
-        let tail = held.split_off(head.len);
+        let mut descriptor = None;
+        let (head, tail) = read_head(stream, &mut descriptor).await?;
         match head.status {
             101 => Ok(Answer { tail, handed_off: head.handed_off, descriptor }),
             _ => Err(refusal(stream, &head, tail).await),
@@ -78,6 +65,28 @@ impl Question {
 /// Left as they are in a path: RFC 3986's unreserved characters, and the `@` of nearly every name.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
+/// Reads the head of an answer, and what has come behind it.
+pub(super) async fn read_head(
+    stream: &UnixStream,
+    descriptor: &mut Option<OwnedFd>,
+) -> Result<(Head, Vec<u8>), ConnectError> {
+    let mut held = Vec::new();
+    loop {
+        if let Some(head) = Head::parse(&held)? {
+            let tail = held.split_off(head.len);
+            return Ok((head, tail));
+        }
+        if held.len() > MAX_ANSWER {
+            return Err(no_answer("its answer does not end"));
+        }
+        match receive(stream, &mut held, descriptor).await {
+            Ok(0) => return Err(no_answer("it ended the connection without an answer")),
+            Ok(_) => {}
+            Err(error) => return Err(no_answer(error)),
+        }
+    }
+}
+
 /// Reads what has come, and keeps the first descriptor that came with it.
 async fn receive(stream: &UnixStream, held: &mut Vec<u8>, descriptor: &mut Option<OwnedFd>) -> io::Result<usize> {
     let receive = || {
@@ -100,21 +109,26 @@ async fn receive(stream: &UnixStream, held: &mut Vec<u8>, descriptor: &mut Optio
     stream.async_io(Interest::READABLE, receive).await
 }
 
-/// Reads the rest of a refusal's body; however that ends, it is judged by what has come.
-async fn refusal(stream: &mut UnixStream, head: &Head, mut body: Vec<u8>) -> ConnectError {
+/// Reads the rest of a body; however that ends, it is judged by what has come.
+pub(super) async fn read_body(stream: &mut UnixStream, head: &Head, mut body: Vec<u8>) -> Vec<u8> {
     let length = head.content_length.unwrap_or(MAX_ANSWER).min(MAX_ANSWER);
     let missing = length.saturating_sub(body.len());
-    let _judged_below = stream.take(missing as u64).read_to_end(&mut body).await;
+    let _judged_by_the_caller = stream.take(missing as u64).read_to_end(&mut body).await;
     body.truncate(length);
-    match serde_json::from_slice(&body) {
+    body
+}
+
+/// What an answer says that does not give what was asked for.
+pub(super) async fn refusal(stream: &mut UnixStream, head: &Head, body: Vec<u8>) -> ConnectError {
+    match serde_json::from_slice(&read_body(stream, head, body).await) {
         Ok(problem) => ConnectError::Refused(Box::new(problem)),
         Err(_not_ours) => no_answer(format!("it answered with the HTTP status {}", head.status)),
     }
 }
 
 /// What the client needs of the answer's head.
-struct Head {
-    status: u16,
+pub(super) struct Head {
+    pub(super) status: u16,
     content_length: Option<usize>,
     handed_off: bool,
     /// Its bytes, the empty line with them.
@@ -144,7 +158,7 @@ impl Head {
     }
 }
 
-fn no_answer(why: impl ToString) -> ConnectError {
+pub(super) fn no_answer(why: impl ToString) -> ConnectError {
     ConnectError::NoAnswer(why.to_string())
 }
 

@@ -53,6 +53,7 @@
 
 mod ask;
 mod find;
+mod lease;
 mod tunnel;
 
 use std::io;
@@ -66,7 +67,7 @@ pub use find::{NoDaemon, Which, configured_socket, open_socket, socket_candidate
 pub use tunnel::Tunnel;
 
 use crate::node::{BadNodeName, NodeName};
-use crate::request::Problem;
+use crate::request::{LeaseView, Problem};
 use ask::{Answer, Question};
 
 /// Knows where the daemon is; every request opens a connection of its own.
@@ -90,6 +91,24 @@ impl Client {
     /// Of the first daemon that listens.
     pub(crate) fn among(sockets: Vec<PathBuf>) -> Self {
         Self { sockets }
+    }
+
+    /// A forward to a node for this process's user: every connection to its address is one to the node. It ends when it
+    /// is of no use for `idle_timeout_ms`, so ask before each connection; asked again it is the same one. Nobody is
+    /// dialed for it: a node that cannot be reached resets the connection.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let lease = portolan::client::Client::find().lease("prod-db@10.0.1.50").await?;
+    /// let tcp = tokio::net::TcpStream::connect((lease.host.as_str(), lease.port)).await?;
+    /// # drop(tcp);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn lease(&self, node: &str) -> Result<LeaseView, ConnectError> {
+        let node = NodeName::parse(node)?;
+        let mut stream = open_socket(Which::Main, &self.sockets).await?;
+        lease::ask(&mut stream, &node).await
     }
 
     /// A request to be connected to a node; nothing is asked before `open`.

@@ -1,5 +1,6 @@
 //! `portolan.toml`: what may be written in it.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use toml::Spanned;
 use super::document::walk;
 use super::forward::{self, forward};
 use super::problem::{Problem, Problems};
+use super::registrar::registrar;
 use super::resolver::{discovery, resolvers};
 use super::route_settings::{DIALING, RELAYS, SILENCE};
 use super::routes_list::routes;
@@ -23,7 +25,19 @@ use super::source::Source;
 
 pub(super) const KEYS: Keys = Keys {
     heading: "",
-    known: &["routes", "state", "socket", "admin", "forward", "dial", "discovery", "resolver", "limits", "log"],
+    known: &[
+        "routes",
+        "state",
+        "socket",
+        "admin",
+        "forward",
+        "registrar",
+        "dial",
+        "discovery",
+        "resolver",
+        "limits",
+        "log",
+    ],
     later: &["node", "gateway"],
 };
 
@@ -35,12 +49,18 @@ pub(super) const ADMIN_KEYS: Keys = Keys { heading: "[admin]", known: &["path", 
 pub(super) const DIAL_KEYS: Keys =
     Keys { heading: "[dial]", known: &["connect_timeout", "establish", "race_after"], later: &[] };
 
-pub(super) const LIMITS_KEYS: Keys =
-    Keys { heading: "[limits]", known: &["relays", "drain_timeout", "half_close_timeout", "idle_timeout"], later: &[] };
+pub(super) const LIMITS_KEYS: Keys = Keys {
+    heading: "[limits]",
+    known: &["relays", "drain_timeout", "half_close_timeout", "idle_timeout", "leases", "lease_idle_timeout"],
+    later: &[],
+};
 
 pub(super) const LOG_KEYS: Keys = Keys { heading: "[log]", known: &["level", "format"], later: &[] };
 
 const DRAINING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+
+/// Each has a port, of which the kernel gives out 28,000.
+const LEASES: RangeInclusive<i64> = 0..=20_000;
 
 const LEVELS: [(&str, LogLevel); 6] = [
     ("off", LogLevel::Off),
@@ -67,7 +87,8 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
             root.sections("forward", &forward::KEYS).iter().filter_map(|section| forward(section, scope)).collect();
         let resolvers = resolvers(root);
         let discovery = discovery(root, &resolvers);
-        check_addresses(root, path_of_socket.into_iter().chain(path_of_admin).collect(), &forwards);
+        let (registrar, registrars) = registrar(root, scope);
+        check_addresses(root, path_of_socket.into_iter().chain(path_of_admin).collect(), &forwards, registrars);
         Config {
             path: Arc::clone(source.path()),
             routes: routes(root, &resolvers),
@@ -75,6 +96,7 @@ pub(super) fn read_config(source: &Arc<Source>, scope: Scope, problems: &mut Pro
             admin,
             state: root.path("state").map(Spanned::into_inner),
             forwards: forwards.into_iter().map(Spanned::into_inner).collect(),
+            registrar,
             dial: dial(root),
             limits: limits(root),
             log: log(root),
@@ -110,13 +132,20 @@ fn bound(section: &Section<'_>) -> Option<Spanned<PathBuf>> {
 }
 
 /// Two doors cannot be one socket; port 0 is a free one each time.
-fn check_addresses(root: &Section<'_>, sockets: Vec<Spanned<PathBuf>>, forwards: &[Spanned<ForwardConfig>]) {
+fn check_addresses(
+    root: &Section<'_>,
+    sockets: Vec<Spanned<PathBuf>>,
+    forwards: &[Spanned<ForwardConfig>],
+    registrars: Vec<Spanned<SocketAddr>>,
+) {
     let as_unix = |path: Spanned<PathBuf>| {
         Spanned::new(path.span(), ForwardAddress::Unix(path.into_inner(), SocketAccess::default()))
     };
     let mut seen: Vec<Spanned<ForwardAddress>> = Vec::new();
     let listens = forwards.iter().map(|forward| Spanned::new(forward.span(), forward.get_ref().listen.clone()));
-    for address in sockets.into_iter().map(as_unix).chain(listens) {
+    let as_tcp = |at: Spanned<SocketAddr>| Spanned::new(at.span(), ForwardAddress::Tcp(at.into_inner()));
+    let registrars = registrars.into_iter().map(as_tcp);
+    for address in sockets.into_iter().map(as_unix).chain(listens).chain(registrars) {
         let same = |other: &&Spanned<ForwardAddress>| match (address.get_ref(), other.get_ref()) {
             (ForwardAddress::Tcp(one), ForwardAddress::Tcp(other)) => one == other && one.port() != 0,
             (ForwardAddress::Unix(one, _), ForwardAddress::Unix(other, _)) => same_path(one, other),
@@ -153,11 +182,15 @@ fn limits(root: &Section<'_>) -> Limits {
     let default = Limits::default();
     let Some(section) = root.section("limits", &LIMITS_KEYS) else { return default };
     let relays = section.integer("relays", RELAYS).and_then(|relays| usize::try_from(relays).ok());
+    let leases = section.integer("leases", LEASES).and_then(|leases| usize::try_from(leases).ok());
+    let lease_idle_timeout = section.duration("lease_idle_timeout", &SILENCE);
     Limits {
         relays: relays.unwrap_or(default.relays),
         drain_timeout: section.duration("drain_timeout", &DRAINING).unwrap_or(default.drain_timeout),
         half_close_timeout: section.timeout("half_close_timeout", &SILENCE, default.half_close_timeout),
         idle_timeout: section.timeout("idle_timeout", &SILENCE, default.idle_timeout),
+        leases: leases.unwrap_or(default.leases),
+        lease_idle_timeout: lease_idle_timeout.unwrap_or(default.lease_idle_timeout),
     }
 }
 

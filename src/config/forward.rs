@@ -38,7 +38,7 @@ pub(super) fn forward(section: &Section<'_>, scope: Scope) -> Option<Spanned<For
 }
 
 /// Whoever is written; nobody, if that is wrong.
-fn users(section: &Section<'_>, scope: Scope) -> Option<Vec<String>> {
+pub(super) fn users(section: &Section<'_>, scope: Scope) -> Option<Vec<String>> {
     section.value("users")?;
     let names = section.texts("users").unwrap_or_default();
     for name in &names {

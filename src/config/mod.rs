@@ -19,6 +19,8 @@ mod daemon_file;
 mod socket;
 /// Its `[[forward]]`.
 mod forward;
+/// Its `[registrar]`.
+mod registrar;
 /// What it means.
 mod settings;
 /// Its `routes`.
@@ -73,7 +75,7 @@ pub use routes_list::{FileNames, RoutesEntry, RoutesGlob, routes_files};
 pub use secret::Secret;
 pub use settings::{
     AdminConfig, Config, DialConfig, ForwardAddress, ForwardConfig, Limits, LogConfig, LogFormat, LogLevel,
-    SocketAccess, SocketConfig,
+    RegistrarConfig, SocketAccess, SocketConfig,
 };
 pub use shared::{SharedRules, TableConfig, read_shared, read_shared_json};
 pub use socket::Scope;

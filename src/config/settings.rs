@@ -27,6 +27,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Doors without a head.
     pub forwards: Vec<ForwardConfig>,
+    /// Where Ergo's nodes register and ask; `None`: nowhere.
+    pub registrar: Option<RegistrarConfig>,
     /// How upstreams are dialed.
     pub dial: DialConfig,
     /// What is bounded.
@@ -126,6 +128,22 @@ impl fmt::Display for ForwardAddress {
     }
 }
 
+/// `[registrar]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrarConfig {
+    /// The addresses, each for TCP and UDP; port 0 takes a free one that is the same for both.
+    pub listen: Vec<SocketAddr>,
+    /// The most nodes that are registered at once.
+    pub nodes: usize,
+    /// Who is answered with leases, by names or numbers; `None`: every user of this machine.
+    pub users: Option<Vec<String>>,
+}
+
+impl RegistrarConfig {
+    /// `nodes`, where nothing is written.
+    pub(super) const NODES: usize = 256;
+}
+
 /// `[dial]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialConfig {
@@ -158,6 +176,10 @@ pub struct Limits {
     pub half_close_timeout: Option<Duration>,
     /// No byte either way; `None`: for ever.
     pub idle_timeout: Option<Duration>,
+    /// Leases that there are at once.
+    pub leases: usize,
+    /// How long a lease may be of no use.
+    pub lease_idle_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -167,6 +189,8 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(5),
             half_close_timeout: Some(Duration::from_secs(300)),
             idle_timeout: None,
+            leases: 1024,
+            lease_idle_timeout: Duration::from_secs(300),
         }
     }
 }

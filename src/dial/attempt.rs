@@ -70,6 +70,9 @@ pub enum DialError {
     /// No way there.
     #[error("{0}")]
     Unreachable(&'static str),
+    /// A lease of this daemon listens there: the request would come back.
+    #[error("leads back to this daemon, to one of its leases")]
+    Loop,
     /// Not up within the attempt's timeout or the request's deadline.
     #[error("timed out")]
     TimedOut,
@@ -119,10 +122,10 @@ impl DialError {
         }
     }
 
-    /// Whether it is a reason to put the upstream behind others. What this machine lacks is not, nor that a credential
-    /// of ours is refused: the upstream is there.
+    /// Whether it is a reason to put the upstream behind others. What this machine lacks is not, nor what was not dialed,
+    /// nor that a credential of ours is refused: the upstream is there.
     pub fn ejects(&self) -> bool {
-        !matches!(self, Self::Unresolved(_) | Self::Full(_) | Self::Local(_) | Self::Credential(_))
+        !matches!(self, Self::Unresolved(_) | Self::Full(_) | Self::Loop | Self::Local(_) | Self::Credential(_))
     }
 }
 

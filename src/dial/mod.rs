@@ -6,6 +6,7 @@ mod network;
 mod eyeballs;
 mod names;
 mod options;
+mod own;
 mod proxy_protocol;
 mod slots;
 mod tcp;
@@ -27,6 +28,7 @@ pub(crate) use health::Dice;
 pub use health::{Health, LastError, Latency, Standing, Upstreams};
 pub(crate) use names::{all, has_way};
 pub(crate) use options::keepalive;
+pub use own::OwnLeases;
 pub use proxy_protocol::Ends;
 pub(crate) use proxy_protocol::{header, of_probe};
 pub use slots::{Slot, Slots, Turn};
@@ -98,7 +100,8 @@ mod tests {
             shared: None,
         });
         let outcome = async |node| {
-            let (upstreams, node) = (Arc::new(Upstreams::new(Drain::new())), NodeName::parse(node).unwrap());
+            let (upstreams, node) =
+                (Arc::new(Upstreams::new(Drain::new(), Arc::default())), NodeName::parse(node).unwrap());
             let plan = Plan::new(Arc::clone(&snapshot), upstreams, DialConfig::default(), node, None);
             first(plan, Deadline::after(Duration::ZERO)).await.unwrap_err().outcome()
         };

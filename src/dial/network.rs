@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::eyeballs::Eyeballs;
 use super::tries::{Tries, Which};
-use super::{DialError, Stage, names, tcp};
+use super::{DialError, OwnLeases, Stage, names, tcp};
 use crate::plan::Candidate;
 use crate::route::Host;
 use crate::stream::Stream;
@@ -34,27 +34,27 @@ pub(super) struct Up {
     pub(super) address: SocketAddr,
 }
 
-/// The sockets of this machine.
+/// The sockets of this machine, and which of them are the daemon's own leases.
 #[derive(Debug)]
-pub(super) struct Sockets;
+pub(super) struct Sockets(pub(super) Arc<OwnLeases>);
 
 impl Network for Sockets {
     fn dial(&self, candidate: &Candidate, tries: Arc<Tries>) -> Dialing {
-        let candidate = candidate.clone();
+        let (candidate, own) = (candidate.clone(), Arc::clone(&self.0));
         Box::pin(async move {
             let upstream = candidate.upstream();
             match &upstream.host {
-                Host::Ip(ip) => dial_address(&candidate, SocketAddr::new(*ip, upstream.port), &tries).await,
+                Host::Ip(ip) => dial_address(&candidate, SocketAddr::new(*ip, upstream.port), &own, &tries).await,
                 // In a box: most upstreams are addresses, and do not make room for it.
-                Host::Name(name) => Box::pin(dial_name(&candidate, name, &tries)).await,
+                Host::Name(name) => Box::pin(dial_name(&candidate, name, own, &tries)).await,
             }
         })
     }
 }
 
-async fn dial_address(candidate: &Candidate, address: SocketAddr, tries: &Tries) -> Option<Up> {
+async fn dial_address(candidate: &Candidate, address: SocketAddr, own: &OwnLeases, tries: &Tries) -> Option<Up> {
     let this = tries.begin(Stage::Tcp, Some(address));
-    match tcp::connect(address, candidate.course.settings()).await {
+    match tcp::connect(address, candidate.course.settings(), own).await {
         Ok(tcp) => secure(candidate, tcp, address, tries, this).await,
         Err(error) => {
             tries.fail(this, error);
@@ -65,13 +65,13 @@ async fn dial_address(candidate: &Candidate, address: SocketAddr, tries: &Tries)
 
 /// The addresses of a name race for TCP; TLS is spoken to the first that is up, and if that fails or is silent the
 /// others go on (RFC 8305, section 5).
-async fn dial_name(candidate: &Candidate, name: &str, tries: &Tries) -> Option<Up> {
+async fn dial_name(candidate: &Candidate, name: &str, own: Arc<OwnLeases>, tries: &Tries) -> Option<Up> {
     let lookup = tries.begin(Stage::Limit, None);
     let (port, last_good) = (candidate.upstream().port, candidate.health.last_good());
     let course = candidate.course.clone();
     let connect = move |address| {
-        let course = course.clone();
-        Box::pin(async move { tcp::connect(address, course.settings()).await }) as _
+        let (course, own) = (course.clone(), Arc::clone(&own));
+        Box::pin(async move { tcp::connect(address, course.settings(), &own).await }) as _
     };
     let lookups = names::addresses(name).await;
     tries.reach(lookup, Stage::Dns);

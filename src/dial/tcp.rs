@@ -7,11 +7,14 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::{DialError, options};
+use super::{DialError, OwnLeases, options};
 use crate::route::Settings;
 
 /// Connects; dropping the future ends the attempt.
-pub(super) async fn connect(address: SocketAddr, settings: &Settings) -> Result<TcpStream, DialError> {
+pub(super) async fn connect(address: SocketAddr, settings: &Settings, own: &OwnLeases) -> Result<TcpStream, DialError> {
+    if own.has(address) {
+        return Err(DialError::Loop);
+    }
     let connected = options::socket(address, settings)?.connect(address).await;
     let stream = connected.map_err(|error| DialError::from_connect(&error))?;
     if is_to_itself(&stream, address) {
@@ -44,7 +47,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_has_the_options_of_one_that_lives_long() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let stream = connect(listener.local_addr().unwrap(), &Settings::DEFAULT).await.unwrap();
+        let stream = connect(listener.local_addr().unwrap(), &Settings::DEFAULT, &OwnLeases::default()).await.unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(300)));
@@ -59,7 +62,7 @@ mod tests {
 
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        assert!(!is_to_itself(&connect(address, &Settings::DEFAULT).await.unwrap(), address));
+        assert!(!is_to_itself(&connect(address, &Settings::DEFAULT, &OwnLeases::default()).await.unwrap(), address));
     }
 
     #[tokio::test]
@@ -68,6 +71,6 @@ mod tests {
             let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             listener.local_addr().unwrap()
         };
-        assert_eq!(connect(address, &Settings::DEFAULT).await.unwrap_err(), DialError::Refused);
+        assert_eq!(connect(address, &Settings::DEFAULT, &OwnLeases::default()).await.unwrap_err(), DialError::Refused);
     }
 }

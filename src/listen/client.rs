@@ -10,7 +10,7 @@ use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
 use super::owner::{Transport, owner};
-use super::{Door, Peer};
+use super::{Door, Forward, Peer};
 use crate::admit::HeadSlot;
 use crate::close::{Facts, NoHandoff, Refused};
 use crate::deadline::Deadline;
@@ -18,8 +18,19 @@ use crate::dial::Ends;
 use crate::drain::Drain;
 use crate::node::NodeName;
 use crate::relay::handoff;
-use crate::request::{BadHead, ConnectRequest, Form, HeadReader, Step, established, handed_off, refused};
+use crate::request::{
+    BadHead, ConnectRequest, Form, HeadReader, LeaseView, Step, established, handed_off, leased, refused,
+};
 use crate::stream::Stream;
+
+/// What a client asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// To be connected.
+    Connection(ConnectRequest),
+    /// For a forward of its own to this node.
+    Lease(NodeName),
+}
 
 /// A local process that asks.
 #[derive(Debug)]
@@ -64,15 +75,21 @@ impl Client {
     }
 
     /// Reads its head; at a forward there is none, and the door says what is asked for.
-    pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
+    pub async fn read_request(&mut self, deadline: Deadline, drain: &Drain) -> Result<Asked, Refused> {
         let request = match &self.door {
             Door::Forward(forward) => {
                 self.node = Some(forward.node.clone());
-                self.check_user(forward.users.as_deref())?;
+                self.check_user(forward)?;
                 ConnectRequest::forward(forward.node.clone())
             }
-            // The admin API is served elsewhere, by requests of another kind.
-            Door::Socket | Door::Admin(_) => self.read_head(deadline, drain).await?,
+            // The others are served elsewhere, by requests of another kind.
+            Door::Socket | Door::Admin(_) | Door::Registrar(_) => match self.read_head(deadline, drain).await? {
+                Asked::Connection(request) => request,
+                lease @ Asked::Lease(_) => {
+                    self.head = None;
+                    return Ok(lease);
+                }
+            },
         };
         self.head = None;
         self.form = Some(request.form);
@@ -80,24 +97,26 @@ impl Client {
         if request.handoff && !request.tail.is_empty() {
             return Err(Refused::BadHead(BadHead::BytesBehind));
         }
-        Ok(request)
+        Ok(Asked::Connection(request))
     }
 
     /// Whether a forward's client is one of these users. It is looked up at once: who has closed its end has no owner.
-    fn check_user(&self, users: Option<&[u32]>) -> Result<(), Refused> {
+    fn check_user(&self, forward: &Forward) -> Result<(), Refused> {
+        let Forward { users, leased_to, .. } = forward;
         let (Some(users), Stream::Tcp(_)) = (users, &self.stream) else { return Ok(()) };
+        let leased_to = *leased_to;
         let Some(Ends { client, forward }) = self.ends() else { return Err(Refused::ClientGone) };
         match owner(Transport::Tcp, client, forward) {
             Ok(Some(uid)) if users.contains(&uid) => Ok(()),
-            Ok(uid) => Err(Refused::NotAllowed { client, uid }),
+            Ok(uid) => Err(Refused::NotAllowed { client, uid, leased_to }),
             Err(error) => {
                 warn!(%error, "the kernel does not say who a forward's clients are, and so they are refused");
-                Err(Refused::NotAllowed { client, uid: None })
+                Err(Refused::NotAllowed { client, uid: None, leased_to })
             }
         }
     }
 
-    async fn read_head(&mut self, deadline: Deadline, drain: &Drain) -> Result<ConnectRequest, Refused> {
+    async fn read_head(&mut self, deadline: Deadline, drain: &Drain) -> Result<Asked, Refused> {
         let mut head = HeadReader::new();
         let request = {
             let mut reading = pin!(timeout_at(deadline.instant(), read_head(&mut self.stream, &mut head)));
@@ -105,8 +124,8 @@ impl Client {
                 biased;
                 request = &mut reading => request.unwrap_or(Err(Refused::BadHead(BadHead::TooSlow))),
                 () = drain.begun() => match timeout(Self::HEAD_IN_DRAIN, reading).await {
-                    Ok(Ok(Ok(request))) => {
-                        self.node = Some(request.node);
+                    Ok(Ok(Ok(Asked::Connection(ConnectRequest { node, .. }) | Asked::Lease(node)))) => {
+                        self.node = Some(node);
                         Err(Refused::Draining)
                     }
                     Ok(Ok(Err(refused))) => Err(refused),
@@ -115,6 +134,9 @@ impl Client {
             }
         };
         self.form = head.form();
+        if let Ok(Asked::Lease(node)) = &request {
+            self.node = Some(node.clone());
+        }
         request
     }
 
@@ -157,6 +179,11 @@ impl Client {
         sent.unwrap_or(Err(Refused::ClientGone))
     }
 
+    /// Tells it which lease it has, and ends.
+    pub async fn tell_lease(&mut self, lease: &LeaseView, is_new: bool) {
+        self.tell(&leased(lease, is_new)).await;
+    }
+
     /// Its stream, for the relay.
     pub fn into_stream(self) -> Stream {
         self.stream
@@ -170,8 +197,13 @@ impl Client {
         if answer.is_empty() {
             return self.stream.reset_on_drop();
         }
+        self.tell(&answer).await;
+    }
+
+    /// Says something, and that it is the last.
+    async fn tell(&mut self, answer: &[u8]) {
         let say = async {
-            self.stream.write_all(&answer).await?;
+            self.stream.write_all(answer).await?;
             self.stream.shutdown().await
         };
         // One that does not read its answer has nothing more to hear.
@@ -181,13 +213,14 @@ impl Client {
     }
 }
 
-async fn read_head(stream: &mut Stream, head: &mut HeadReader) -> Result<ConnectRequest, Refused> {
+async fn read_head(stream: &mut Stream, head: &mut HeadReader) -> Result<Asked, Refused> {
     loop {
         let mut step = poll_fn(|cx| poll_read_head(stream, head, cx)).await?;
         loop {
             match step {
                 Step::More => break,
-                Step::Request(request) => return Ok(request),
+                Step::Request(request) => return Ok(Asked::Connection(request)),
+                Step::Lease(node) => return Ok(Asked::Lease(node)),
                 Step::Reply(reply) => {
                     stream.write_all(reply).await.map_err(|_gone| Refused::ClientGone)?;
                     step = head.advance(&[]).map_err(Refused::BadHead)?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,11 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::unix::{self, Bound};
-use super::{BACKLOG, BindError, Door, Forward, Inherited, Kind, Listener, accept_loop};
-use crate::config::{Config, ForwardAddress, ForwardConfig, SocketAccess, resolve_user};
+use super::{BACKLOG, BindError, Door, Forward, Inherited, Kind, Listener, accept_loop, registrar};
+use crate::config::{Config, ForwardAddress, ForwardConfig, RegistrarConfig, SocketAccess, resolve_user};
 use crate::control::Control;
 use crate::daemon::Daemon;
+use crate::descriptors;
 use crate::dial::keepalive;
+use crate::lease::Uses;
+use crate::registrar::{Nodes, Questions, Registrar};
 use crate::workers::Workers;
 
 /// The doors that are open.
@@ -28,9 +32,20 @@ pub struct Doors {
     workers: Arc<Workers>,
 }
 
+/// A forward of the configuration that is open.
+#[derive(Debug, Clone)]
+pub struct OpenForward {
+    /// Where it listens.
+    pub address: Arc<str>,
+    /// What it leads to.
+    pub forward: Arc<Forward>,
+}
+
 #[derive(Debug)]
 struct OpenDoor {
     place: ForwardAddress,
+    /// The same with the port that port 0 has become.
+    address: Arc<str>,
     door: Arc<ArcSwap<Door>>,
     shut: CancellationToken,
     bound: Option<Bound>,
@@ -39,10 +54,10 @@ struct OpenDoor {
 /// A door that is bound and not open yet.
 #[derive(Debug)]
 pub struct Prepared {
-    place: ForwardAddress,
-    door: Door,
-    listener: Listener,
-    bound: Option<Bound>,
+    pub(super) place: ForwardAddress,
+    pub(super) door: Door,
+    pub(super) listener: Listener,
+    pub(super) bound: Option<Bound>,
 }
 
 /// Where the main socket is: the configuration's path, else the inherited socket, else the first folder that there is.
@@ -73,8 +88,8 @@ fn folder(name: &str) -> Option<OsString> {
 
 impl Doors {
     /// None yet; they will be on these workers.
-    pub fn new(workers: Workers) -> Self {
-        Self { open: Vec::new(), workers: Arc::new(workers) }
+    pub fn new(workers: Arc<Workers>) -> Self {
+        Self { open: Vec::new(), workers }
     }
 
     /// Binds the main socket.
@@ -98,6 +113,28 @@ impl Doors {
         prepare(ForwardAddress::Unix(path, access.clone()), Door::Admin(control), from, &self.workers)
     }
 
+    /// Binds the addresses of the registrar: the doors where nodes register, and the sockets where they ask.
+    pub fn prepare_registrar(
+        &self,
+        config: &RegistrarConfig,
+        nodes: &Arc<Nodes>,
+        from: &mut Inherited,
+    ) -> Result<(Vec<Prepared>, Questions), Vec<BindError>> {
+        let users = numbers(&"[registrar]", config.users.as_ref()).map_err(|error| vec![error])?;
+        let registrar = Arc::new(Registrar::new(Arc::clone(nodes), descriptors::nodes(config), users));
+        let (mut doors, mut sockets, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for address in &config.listen {
+            match registrar::prepare(*address, &registrar, from, &self.workers) {
+                Ok((door, socket)) => {
+                    doors.push(door);
+                    sockets.push(socket);
+                }
+                Err(error) => failed.push(error),
+            }
+        }
+        if failed.is_empty() { Ok((doors, Questions { registrar, sockets })) } else { Err(failed) }
+    }
+
     /// Binds the forwards that are not open yet; on an error the ones bound so far are given back.
     pub fn prepare_forwards(
         &self,
@@ -107,7 +144,7 @@ impl Doors {
         let known = self.open_doors_of(forwards);
         let new = forwards.iter().zip(known).filter(|(_, open)| open.is_none()).map(|(forward, _)| forward);
         let mut prepare_one = |forward: &ForwardConfig| {
-            let door = Door::Forward(Arc::new(lead(forward)?));
+            let door = Door::Forward(Arc::new(lead(forward, Arc::default())?));
             prepare(forward.listen.clone(), door, from, &self.workers)
         };
         let (prepared, failed): (Vec<_>, Vec<_>) = new.map(&mut prepare_one).partition(Result::is_ok);
@@ -127,6 +164,7 @@ impl Doors {
                 _ => place.to_string(),
             };
             match &door {
+                Door::Registrar(_) => info!(%address, inherited = listener.inherited, "registrar listening"),
                 Door::Socket => info!(%address, inherited = listener.inherited, "listening"),
                 Door::Admin(_) => info!(%address, inherited = listener.inherited, "admin API listening"),
                 Door::Forward(forward) => {
@@ -138,8 +176,9 @@ impl Doors {
             let worker = Arc::clone(&listener.worker);
             let _there = worker.enter();
             daemon.drain.spawn(accept_loop(Arc::clone(daemon), listener, Arc::clone(&door), shut.clone()));
-            self.open.push(OpenDoor { place, door, shut, bound });
+            self.open.push(OpenDoor { place, address: address.into(), door, shut, bound });
         }
+        daemon.forwards.store(Arc::new(self.open.iter().filter_map(OpenDoor::as_forward).collect()));
     }
 
     /// Shuts the forwards that are not among these and points the others to their nodes; relays go on.
@@ -183,6 +222,11 @@ impl OpenDoor {
         self.shut.cancel();
     }
 
+    fn as_forward(&self) -> Option<OpenForward> {
+        let Door::Forward(forward) = &**self.door.load() else { return None };
+        Some(OpenForward { address: Arc::clone(&self.address), forward: Arc::clone(forward) })
+    }
+
     fn is_forward(&self) -> bool {
         matches!(**self.door.load(), Door::Forward(_))
     }
@@ -196,10 +240,11 @@ impl OpenDoor {
     }
 
     fn follow(&mut self, forward: &ForwardConfig) {
-        let leads = lead(forward).unwrap_or_else(|error| {
+        let uses = self.as_forward().map(|open| Arc::clone(&open.forward.uses)).unwrap_or_default();
+        let leads = lead(forward, Arc::clone(&uses)).unwrap_or_else(|error| {
             // The load has found every user; one that is gone since then lets nobody in.
             warn!(%error, "a forward is shut for everybody");
-            Forward { node: forward.node.clone(), users: Some(Box::default()) }
+            Forward { node: forward.node.clone(), users: Some(Box::default()), leased_to: None, uses }
         });
         self.door.store(Arc::new(Door::Forward(Arc::new(leads))));
         if self.place != forward.listen
@@ -217,11 +262,16 @@ impl OpenDoor {
 }
 
 /// What a forward leads to, with the numbers of its users.
-fn lead(forward: &ForwardConfig) -> Result<Forward, BindError> {
+fn lead(forward: &ForwardConfig, uses: Arc<Uses>) -> Result<Forward, BindError> {
+    let users = numbers(&forward.listen, forward.users.as_ref())?;
+    Ok(Forward { node: forward.node.clone(), users, leased_to: None, uses })
+}
+
+/// The numbers of the users of a door.
+fn numbers(door: &dyn std::fmt::Display, users: Option<&Vec<String>>) -> Result<Option<Box<[u32]>>, BindError> {
     let numbers = |users: &Vec<String>| users.iter().map(|user| resolve_user(user)).collect::<Result<_, _>>();
-    let users = forward.users.as_ref().map(numbers).transpose();
-    let users = users.map_err(|error| BindError::Users(forward.listen.to_string(), error.to_string()))?;
-    Ok(Forward { node: forward.node.clone(), users })
+    let users = users.map(numbers).transpose();
+    users.map_err(|error| BindError::Users(door.to_string(), error.to_string()))
 }
 
 fn prepare(
@@ -236,9 +286,7 @@ fn prepare(
                 Some(tcp) => (tcp.into(), true),
                 None => (bind_tcp(*address)?, false),
             };
-            // Whom it accepts inherits both. A client that is gone without a word would keep its slot for ever.
-            usable(address, SockRef::from(&tcp).set_tcp_keepalive(&keepalive()))?;
-            usable(address, SockRef::from(&tcp).set_tcp_nodelay(true))?;
+            usable(address, with_options(&tcp))?;
             (tcp, Kind::Tcp, None, inherited)
         }
         ForwardAddress::Unix(path, access) => match from.take_unix(path) {
@@ -254,20 +302,28 @@ fn prepare(
     Ok(Prepared { place, door, listener, bound })
 }
 
-fn usable<T>(place: &dyn std::fmt::Display, done: std::io::Result<T>) -> Result<T, BindError> {
+pub(super) fn usable<T>(place: &dyn std::fmt::Display, done: io::Result<T>) -> Result<T, BindError> {
     done.map_err(|error| BindError::failed(place, "cannot be used", error))
 }
 
 fn bind_tcp(address: SocketAddr) -> Result<OwnedFd, BindError> {
-    let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        // A daemon that starts again is not held up by the connections of the one before it.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|error| BindError::failed(address, "cannot be bound", error))
+    listening(address).map_err(|error| BindError::failed(address, "cannot be bound", error))
+}
+
+/// A TCP socket that listens there.
+pub(super) fn listening(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // A daemon that starts again is not held up by the connections of the one before it.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whom it accepts inherits both. A client that is gone without a word would keep its slot for ever.
+pub(super) fn with_options(tcp: &OwnedFd) -> io::Result<()> {
+    SockRef::from(tcp).set_tcp_keepalive(&keepalive())?;
+    SockRef::from(tcp).set_tcp_nodelay(true)
 }
 
 #[cfg(test)]
@@ -280,7 +336,8 @@ mod tests {
     async fn a_tcp_client_is_asked_whether_it_is_still_there() {
         let place = ForwardAddress::Tcp(([127, 0, 0, 1], 0).into());
         let node = NodeName::parse("a@b").unwrap();
-        let door = Door::Forward(Arc::new(Forward { node, users: None }));
+        let forward = Forward { node, users: None, leased_to: None, uses: Arc::default() };
+        let door = Door::Forward(Arc::new(forward));
         let prepared = prepare(place, door, &mut Inherited::default(), &Arc::new(Workers::start().unwrap())).unwrap();
         let address = SockRef::from(&prepared.listener.socket).local_addr().unwrap();
         let _client = std::net::TcpStream::connect(address.as_socket().unwrap()).unwrap();

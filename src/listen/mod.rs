@@ -3,12 +3,15 @@
 mod client;
 mod doors;
 mod inherited;
+mod lease;
 mod owner;
 mod peer;
+mod registrar;
 mod unix;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +25,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub use client::Client;
-pub use doors::{Doors, Prepared, admin_path, socket_path};
+pub use client::{Asked, Client};
+pub use doors::{Doors, OpenForward, Prepared, admin_path, socket_path};
 pub use inherited::Inherited;
+pub(crate) use lease::LeasePort;
+pub(crate) use owner::{Transport, owner};
 pub use peer::Peer;
 
 use crate::admin;
@@ -32,7 +37,9 @@ use crate::admit::HeadSlot;
 use crate::config::reason;
 use crate::control::Control;
 use crate::daemon::Daemon;
+use crate::lease::Uses;
 use crate::node::NodeName;
+use crate::registrar::{Registrar, serve as register};
 use crate::serve::serve;
 use crate::stream::Stream;
 use crate::workers::{Worker, Workers};
@@ -49,15 +56,28 @@ pub enum Door {
     Admin(Control),
     /// A forward, where every byte is the node's.
     Forward(Arc<Forward>),
+    /// Where Ergo's nodes register.
+    Registrar(Arc<Registrar>),
 }
 
 /// What a forward leads to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Forward {
     /// The node that its clients are connected to.
     pub node: NodeName,
     /// Who may connect over TCP; `None`: whoever reaches it.
     pub users: Option<Box<[u32]>>,
+    /// Whose lease it is; `None`: it is one of the configuration.
+    pub leased_to: Option<u32>,
+    /// Who uses it.
+    pub uses: Arc<Uses>,
+}
+
+impl Forward {
+    /// A lease of this user.
+    pub(crate) fn leased(node: NodeName, uid: u32) -> Self {
+        Self { node, users: Some([uid].into()), leased_to: Some(uid), uses: Arc::default() }
+    }
 }
 
 /// Why a door cannot be opened.
@@ -78,6 +98,17 @@ pub enum BindError {
     /// A user that may connect cannot be found.
     #[error("{0}: {1}; name others in `users`")]
     Users(String, String),
+    /// Another registrar has the address.
+    #[error(
+        "the registrar cannot have {address} ({transport}): address already in use; a node of Ergo that runs there may be \
+         its own registrar: start it after this daemon, or give one of the two another address"
+    )]
+    RegistrarInUse {
+        /// The address.
+        address: SocketAddr,
+        /// TCP or UDP.
+        transport: &'static str,
+    },
     /// The system refuses.
     #[error("{place} {what}: {}{}", reason(.error), cure(.error))]
     Failed {
@@ -231,6 +262,20 @@ fn take_up(
         (Door::Admin(control), Stream::Unix(stream)) => {
             daemon.drain.spawn(admin::serve(Arc::clone(daemon), control, stream, slot));
         }
+        (Door::Registrar(registrar), Stream::Tcp(stream)) => match registrar.place() {
+            Some(place) => daemon.drain.spawn(register(registrar, place, stream, daemon.drain.clone())),
+            // It is closed, and tries again.
+            None => registrar.say_full(),
+        },
+        (Door::Forward(forward), stream) => {
+            let in_use = forward.uses.enter();
+            let client = Client::new(stream, Door::Forward(forward), slot);
+            let served = serve(Arc::clone(daemon), client);
+            daemon.drain.spawn(async move {
+                served.await;
+                drop(in_use);
+            });
+        }
         (door, stream) => daemon.drain.spawn(serve(Arc::clone(daemon), Client::new(stream, door, slot))),
     }
     Ok(())
@@ -242,7 +287,7 @@ async fn head_slot(daemon: &Daemon, door: &ArcSwap<Door>) -> Option<HeadSlot> {
     match *door {
         Door::Socket => Some(daemon.admission.head_slot().await),
         Door::Admin(_) => Some(daemon.admission.admin_slot().await),
-        Door::Forward(_) => None,
+        Door::Forward(_) | Door::Registrar(_) => None,
     }
 }
 

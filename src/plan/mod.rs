@@ -42,6 +42,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether a request for the node may come to anything: a route matches, or a resolver can be asked.
+    pub fn may_reach(&self, node: &NodeName) -> bool {
+        self.discovery.is_some() || self.table.find(node, None).is_some()
+    }
+
     /// The same under the next number; it shares all that it holds.
     pub fn next(&self) -> Self {
         Self {

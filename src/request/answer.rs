@@ -1,7 +1,7 @@
-//! What a client is told, as bytes: that it is connected, or why not.
+//! What a client is told, as bytes: that it is connected, or what it has, or why not.
 
 use super::field::string;
-use super::{Form, HANDOFF_HEADER, Problem, UPGRADE_PROTOCOL};
+use super::{Form, HANDOFF_HEADER, LeaseView, Problem, UPGRADE_PROTOCOL};
 use crate::close::Refused;
 use crate::node::NodeName;
 use crate::plan::Course;
@@ -23,6 +23,16 @@ pub fn established(form: Form, course: &Course, address: &str) -> Vec<u8> {
 /// The same to a client that gets the upstream's descriptor with the first of these bytes; nothing follows them.
 pub fn handed_off(course: &Course, address: &str) -> Vec<u8> {
     http_head(&format!("{}\r\n{HANDOFF_HEADER}: 1", switching()), course, address)
+}
+
+/// The answer to a client that has a lease: a new one, or the one that it had. The connection ends after it.
+pub fn leased(lease: &LeaseView, is_new: bool) -> Vec<u8> {
+    let status = if is_new { "201 Created" } else { "200 OK" };
+    // Strings and numbers alone can't fail to become JSON.
+    let body = serde_json::to_string(lease).unwrap_or_default() + "\n";
+    let length = body.len();
+    let head = "Content-Type: application/json\r\nConnection: close\r\n";
+    format!("HTTP/1.1 {status}\r\n{head}Content-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 fn switching() -> String {
@@ -58,7 +68,7 @@ fn http_problem(node: Option<&NodeName>, refused: &Refused) -> Vec<u8> {
     // Strings and numbers alone can't fail to become JSON.
     let body = serde_json::to_string(&problem).unwrap_or_default();
     let retry = match refused {
-        Refused::Busy | Refused::Draining => "Retry-After: 1\r\n",
+        Refused::Busy | Refused::Draining | Refused::NoLease(_) => "Retry-After: 1\r\n",
         _ => "",
     };
     format!(

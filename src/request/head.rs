@@ -1,10 +1,13 @@
 //! One head, fed in pieces of any size; the first byte tells SOCKS5 from HTTP.
 
-use super::{BadHead, ConnectRequest, Form, MAX_HEAD, http, socks5};
+use super::http::Head;
+use super::{BadHead, ConnectRequest, Form, MAX_HEAD, http, lease, socks5};
+use crate::node::NodeName;
 
 /// Reads the head of one client, and holds at most [`MAX_HEAD`] bytes of it.
 ///
-/// What comes out does not depend on how the bytes were split. After [`Step::Request`] or an error it is spent.
+/// What comes out does not depend on how the bytes were split. After [`Step::Request`], [`Step::Lease`] or an error it
+/// is spent.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     /// The bytes that no step has used yet.
@@ -20,6 +23,8 @@ enum Reading {
     FirstByte,
     /// An HTTP head, which does not end within the first `searched` bytes.
     Http { searched: usize },
+    /// The body of the wish for a lease, from one place to another.
+    Body { from: usize, to: usize },
     /// The methods that a SOCKS5 client offers.
     Greeting,
     /// What a greeted SOCKS5 client asks for.
@@ -36,6 +41,8 @@ pub enum Step {
     Reply(&'static [u8]),
     /// The head is complete.
     Request(ConnectRequest),
+    /// A forward to this node is asked for. What follows is nobody's.
+    Lease(NodeName),
 }
 
 impl HeadReader {
@@ -75,7 +82,7 @@ impl HeadReader {
         match self.reading {
             Reading::Greeting => Some(Form::Socks5Greeting),
             Reading::Socks5Request => Some(Form::Socks5),
-            Reading::FirstByte | Reading::Http { .. } => match self.held.first()? {
+            Reading::FirstByte | Reading::Http { .. } | Reading::Body { .. } => match self.held.first()? {
                 b'C' => Some(Form::Connect),
                 _ => Some(Form::Upgrade),
             },
@@ -93,10 +100,20 @@ impl HeadReader {
                     self.reading = Reading::Http { searched: self.held.len() };
                     Ok(Step::More)
                 }
-                Some(end) => {
-                    let tail = self.held.split_off(end);
-                    Ok(Step::Request(ConnectRequest { tail, ..http::parse(&self.held)? }))
-                }
+                Some(end) => match http::parse(self.held.get(..end).unwrap_or_default())? {
+                    Head::Connect(request) => {
+                        let tail = self.held.split_off(end);
+                        Ok(Step::Request(ConnectRequest { tail, ..request }))
+                    }
+                    Head::Lease(length) => {
+                        self.reading = Reading::Body { from: end, to: lease::end_of_body(end, &length)? };
+                        self.step()
+                    }
+                },
+            },
+            Reading::Body { from, to } => match self.held.get(from..to) {
+                None => Ok(Step::More),
+                Some(body) => lease::wanted(body).map(Step::Lease),
             },
             Reading::Greeting => Ok(match socks5::greeting(&self.held)? {
                 None => Step::More,
@@ -145,6 +162,11 @@ mod tests {
     /// What comes of a client's bytes: the replies, the request or the error, and the form known at the end.
     type Outcome = (Vec<u8>, Result<Option<ConnectRequest>, BadHead>, Option<Form>);
 
+    /// The node that a lease is asked for is no tail, and stands here as a request without one.
+    fn as_request(node: NodeName) -> ConnectRequest {
+        ConnectRequest { handoff: true, ..ConnectRequest::forward(node) }
+    }
+
     /// Feeds the pieces, never more than there is room for; what comes after the request belongs to its tail.
     fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
         let mut reader = HeadReader::new();
@@ -170,6 +192,7 @@ mod tests {
                             request = Some(complete);
                             break;
                         }
+                        Ok(Step::Lease(node)) => return (replies, Ok(Some(as_request(node))), None),
                     }
                     now = b"";
                 }
@@ -208,6 +231,22 @@ mod tests {
                 assert_eq!((got.form, got.node.as_str(), &got.tail[..]), (form, "a@b", tail));
             }
         }
+    }
+
+    #[test]
+    fn a_lease_is_asked_for_at_every_split_whatever_follows() {
+        let post = |length: usize, body: &str| {
+            format!("POST /v1/forwards HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+        };
+        let body = r#"{"node": "db@x"}"#;
+        for behind in ["", "GET / HTTP/1.1\r\n\r\n"] {
+            let asked = assert_splits_agree(&post(body.len(), &format!("{body}{behind}")));
+            assert_eq!(asked.1, Ok(Some(as_request(NodeName::parse("db@x").unwrap()))));
+        }
+        assert_eq!(assert_splits_agree(&post(body.len() + 1, body)).1, Ok(None), "it is not complete");
+        let cut = assert_splits_agree(&post(body.len() - 1, body)).1.unwrap_err().to_string();
+        assert!(cut.starts_with("the body: EOF while parsing an object"), "{cut}");
+        assert_eq!(assert_splits_agree(&post(MAX_HEAD, body)).1, Err(BadHead::TooLarge));
     }
 
     #[test]

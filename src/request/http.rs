@@ -1,4 +1,4 @@
-//! HTTP/1.1 heads: `GET /v1/connect/NODE` with an upgrade, and `CONNECT NODE`.
+//! HTTP/1.1 heads: `GET /v1/connect/NODE` with an upgrade, `CONNECT NODE`, and `POST /v1/forwards`.
 //!
 //! The reading is strict where two readers could disagree (Host, bodies, percent signs, a second `/`) and lenient where
 //! nothing hangs on it (HTTP/1.0 for CONNECT, LF for CR LF, UTF-8 that is not percent-encoded).
@@ -8,11 +8,23 @@ use std::time::Duration;
 use httparse::Status;
 use percent_encoding::percent_decode_str;
 
-use super::{BadHead, CONNECT_PATH, ConnectRequest, Form, MAX_DEADLINE, MAX_HEADER_LINES, UPGRADE_PROTOCOL};
+use super::headers::Headers;
+use super::{
+    BadHead, CONNECT_PATH, ConnectRequest, Form, LEASE_PATH, MAX_DEADLINE, MAX_HEADER_LINES, UPGRADE_PROTOCOL,
+};
 use crate::node::NodeName;
 
+/// What a head asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// To be connected.
+    Connect(ConnectRequest),
+    /// For a lease, by a body with this Content-Length.
+    Lease(Vec<u8>),
+}
+
 /// Reads a head that ends with its empty line.
-pub(super) fn parse(head: &[u8]) -> Result<ConnectRequest, BadHead> {
+pub(super) fn parse(head: &[u8]) -> Result<Head, BadHead> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADER_LINES];
     let mut request = httparse::Request::new(&mut lines);
     match request.parse(head) {
@@ -24,17 +36,21 @@ pub(super) fn parse(head: &[u8]) -> Result<ConnectRequest, BadHead> {
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return malformed("the HTTP head has no request line");
     };
-    let headers = Headers(request.headers);
+    let headers = Headers::of(request.headers);
     headers.check_host(minor)?;
+    if method == "POST" && target == LEASE_PATH {
+        return headers.length().map(Head::Lease);
+    }
     headers.check_no_body()?;
     match method {
-        "GET" => upgrade(target, minor, &headers),
-        "CONNECT" => connect(target),
+        "GET" => upgrade(target, minor, &headers).map(Head::Connect),
+        "CONNECT" => connect(target).map(Head::Connect),
         _ => malformed(format!("the method {} is not served here; {SERVED_HERE}", shown(method))),
     }
 }
 
-const SERVED_HERE: &str = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE";
+const SERVED_HERE: &str = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE; for a forward \
+                           of your own with POST /v1/forwards";
 
 /// The canonical form. The node is the rest of the path, percent-decoded; a `/` inside it is written `%2F`.
 fn upgrade(target: &str, minor: u8, headers: &Headers<'_>) -> Result<ConnectRequest, BadHead> {
@@ -150,42 +166,6 @@ fn node(name: &[u8]) -> Result<NodeName, BadHead> {
     NodeName::from_bytes(name).map_err(|bad| BadHead::Malformed(bad.to_string()))
 }
 
-struct Headers<'a>(&'a [httparse::Header<'a>]);
-
-impl Headers<'_> {
-    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
-    }
-
-    /// Whether one of the lists of this name holds the token, in any case.
-    fn has_token(&self, name: &str, token: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    }
-
-    /// RFC 9112, section 3.2: exactly one Host line under HTTP/1.1, never two. What it says means nothing here.
-    fn check_host(&self, minor: u8) -> Result<(), BadHead> {
-        match self.values("host").count() {
-            1 => Ok(()),
-            0 if minor == 0 => Ok(()),
-            0 => malformed("an HTTP/1.1 head needs a Host line, such as `Host: portolan` (RFC 9112, section 3.2)"),
-            _ => malformed("the head has more than one Host line (RFC 9112, section 3.2)"),
-        }
-    }
-
-    /// A body would be taken for the first bytes to the node, or the other way round.
-    fn check_no_body(&self) -> Result<(), BadHead> {
-        if self.values("transfer-encoding").next().is_some() {
-            return malformed("the head has a Transfer-Encoding, but a request has no body here");
-        }
-        if self.values("content-length").any(|value| value != b"0") {
-            return malformed("the head has a Content-Length other than 0, but a request has no body here");
-        }
-        Ok(())
-    }
-}
-
 /// What a client wrote, for a message about it: quoted, and not longer than a line.
 pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(64) {
@@ -194,7 +174,7 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-fn malformed<T>(why: impl Into<String>) -> Result<T, BadHead> {
+pub(super) fn malformed<T>(why: impl Into<String>) -> Result<T, BadHead> {
     Err(BadHead::Malformed(why.into()))
 }
 
@@ -203,6 +183,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn parse(head: &[u8]) -> Result<ConnectRequest, BadHead> {
+        super::parse(head).map(|head| match head {
+            Head::Connect(request) => request,
+            Head::Lease(_) => panic!("no request for a connection"),
+        })
+    }
 
     fn get(target: &str) -> Result<ConnectRequest, BadHead> {
         parse(
@@ -255,7 +242,8 @@ mod tests {
 
     #[test]
     fn other_targets_and_methods_say_what_is_served() {
-        let served = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE";
+        let served = "ask with GET /v1/connect/NODE and `Upgrade: portolan-tunnel`, or with CONNECT NODE; for a forward of \
+                      your own with POST /v1/forwards";
         assert_eq!(error("/"), format!(r#"the path "/" is not served here; {served}"#));
         assert_eq!(
             error("http://x/v1/connect/a"),
@@ -339,6 +327,23 @@ mod tests {
             );
             assert!(head(&[start, &["Content-Length: 0"]].concat()).is_ok());
         }
+    }
+
+    #[test]
+    fn a_lease_is_asked_for_by_a_body() {
+        let post = |lines: &[&str]| {
+            let head = [&["POST /v1/forwards HTTP/1.1", "Host: x"], lines].concat().join("\r\n") + "\r\n\r\n";
+            super::parse(head.as_bytes()).map_err(|bad| bad.to_string())
+        };
+        assert_eq!(post(&["Content-Length: 7", "Content-Type: x/y"]), Ok(Head::Lease(b"7".to_vec())));
+        let said = |lines: &[&str]| post(lines).unwrap_err();
+        assert_eq!(said(&[]), "the head has no Content-Length, and the node is asked for in the body");
+        assert_eq!(said(&["Content-Length: 1", "content-length: 1"]), "the head has more than one Content-Length");
+        let chunked = "the head has a Transfer-Encoding; send the body with a Content-Length";
+        assert_eq!(said(&["Transfer-Encoding: chunked", "Content-Length: 1"]), chunked);
+        assert!(head_error(&["GET /v1/forwards HTTP/1.1", "Host: x"]).contains("is not served here; ask with GET"));
+        let query = head_error(&["POST /v1/forwards?x HTTP/1.1", "Host: x"]);
+        assert!(query.starts_with("the method \"POST\" is not served here"), "{query}");
     }
 
     #[test]

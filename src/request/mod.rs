@@ -1,18 +1,21 @@
-//! What a client asks for, and what it is told: heads of HTTP and SOCKS5 become a [`ConnectRequest`], outcomes become
-//! bytes. No socket and no clock in here.
+//! What a client asks for, and what it is told: heads of HTTP and SOCKS5 become a [`ConnectRequest`] or the wish for a
+//! lease, outcomes become bytes. No socket and no clock in here.
 
 mod answer;
 mod field;
 mod head;
+mod headers;
 mod http;
+mod lease;
 mod problem;
 mod socks5;
 
 use std::time::Duration;
 
-pub use answer::{established, handed_off, refused};
+pub use answer::{established, handed_off, leased, refused};
 pub use head::{HeadReader, Step};
 pub(crate) use http::{percent_decoded, shown};
+pub use lease::LeaseView;
 pub use problem::{FailedAttempt, Problem};
 
 use crate::node::NodeName;
@@ -89,7 +92,8 @@ pub enum BadHead {
     SocksMethod,
 }
 
-/// The longest head, in bytes; also the most that is read before a request is complete.
+/// The longest head, in bytes, with the body of a request that has one; also the most that is read before a request is
+/// complete.
 pub const MAX_HEAD: usize = 8192;
 
 /// The most header lines that an HTTP head may have.
@@ -103,6 +107,9 @@ pub const HANDOFF_HEADER: &str = "Portolan-Handoff";
 
 /// The path that a canonical request begins with; the node's name follows it, percent-encoded.
 pub const CONNECT_PATH: &str = "/v1/connect/";
+
+/// The path at which a client asks for a forward of its own.
+pub const LEASE_PATH: &str = "/v1/forwards";
 
 /// The longest deadline that a client may ask for.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(3600);

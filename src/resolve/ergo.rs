@@ -13,11 +13,15 @@ use super::{Answer, Answers, Ask, Asking, NoAnswer};
 use crate::dial::DialError;
 use crate::dialect::ergo::{Packet, WHOLE, answers, host_part};
 use crate::node::NodeName;
+use crate::registrar::Nodes;
 
 /// Asks the registrar of a node's host where the node listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Ergo {
     port: u16,
+    /// The nodes of the daemon's own registrar. What listens at its addresses is not asked over UDP: it could not tell
+    /// us from a node, and would answer with a lease, which leads back here.
+    own: Arc<Nodes>,
 }
 
 /// How long after each other the question is put again, as a datagram may be lost; who asks ends it.
@@ -30,19 +34,23 @@ impl Ergo {
     /// Where a registrar listens, unless it is told otherwise.
     pub const PORT: u16 = 4499;
 
-    /// Asks on this port.
-    pub fn new(port: u16) -> Self {
-        Self { port }
+    /// Asks on this port, and of what is asked at the daemon's own registrar these nodes.
+    pub fn new(port: u16, own: Arc<Nodes>) -> Self {
+        Self { port, own }
     }
 }
 
 impl Ask for Ergo {
     fn ask(&self, node: NodeName) -> Asking {
-        let port = self.port;
+        let (port, own) = (self.port, Arc::clone(&self.own));
         Box::pin(async move {
             let no_host = || NoAnswer::NotAskable("a registrar is asked at what stands behind its only `@`".to_owned());
             let (addresses, _) = addresses_of(host_part(&node).ok_or_else(no_host)?).await?;
-            let (_, list) = first_to_answer(&addresses, |ip| question(SocketAddr::new(ip, port), &node)).await?;
+            let ask = async |ip| {
+                let registrar = SocketAddr::new(ip, port);
+                if own.are_asked_at(registrar) { of_own(&own, &node) } else { question(registrar, &node).await }
+            };
+            let (_, list) = first_to_answer(&addresses, ask).await?;
             Ok(Answers { list, ttl: None })
         })
     }
@@ -50,6 +58,12 @@ impl Ask for Ergo {
     fn service<'a>(&self, node: &'a NodeName) -> &'a str {
         host_part(node).unwrap_or_default()
     }
+}
+
+/// What the daemon's own registrar has of a node.
+fn of_own(own: &Nodes, node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
+    let routes = own.routes(node).ok_or(NoAnswer::Unknown { ttl: None })?;
+    answers(node, &routes).ok_or_else(no_way)
 }
 
 /// Puts the question until it is answered. The socket is its own: an answer says neither the name nor which question it
@@ -80,9 +94,7 @@ fn read(answer: &[u8], node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
         Ok(Some((_, length))) if length != answer.len() => {
             Err(NoAnswer::Garbled(format!("{} bytes are left behind the packet", answer.len() - length)))
         }
-        Ok(Some((Packet::Resolved { routes, error: None }, _))) => {
-            answers(node, &routes).ok_or_else(|| NoAnswer::Garbled("it has no route that leads anywhere".to_owned()))
-        }
+        Ok(Some((Packet::Resolved { routes, error: None }, _))) => answers(node, &routes).ok_or_else(no_way),
         Ok(Some((Packet::Resolved { error: Some(error), .. }, _))) if error == UNKNOWN => {
             Err(NoAnswer::Unknown { ttl: None })
         }
@@ -91,6 +103,10 @@ fn read(answer: &[u8], node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
         Ok(None) => Err(NoAnswer::Garbled(format!("it ends after {} bytes", answer.len()))),
         Err(bad) => Err(NoAnswer::Garbled(bad.to_string())),
     }
+}
+
+fn no_way() -> NoAnswer {
+    NoAnswer::Garbled("it has no route that leads anywhere".to_owned())
 }
 
 fn at(registrar: SocketAddr, no: NoAnswer) -> NoAnswer {
@@ -130,7 +146,7 @@ mod tests {
                 }
             }
         };
-        tokio::join!(Ergo::new(registrar.local_addr().unwrap().port()).ask(node()), serve).0
+        tokio::join!(Ergo::new(registrar.local_addr().unwrap().port(), Arc::default()).ask(node()), serve).0
     }
 
     fn failed(outcome: Result<Answers, NoAnswer>) -> String {
@@ -166,9 +182,9 @@ mod tests {
     #[tokio::test]
     async fn where_nobody_listens_it_is_known_at_once() {
         let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-        let refused = Ergo::new(gone.port()).ask(node()).await;
+        let refused = Ergo::new(gone.port(), Arc::default()).ask(node()).await;
         assert_eq!(failed(refused), "is away: 127.0.0.1:PORT: connection refused");
-        let no_host = Ergo::new(1).ask(NodeName::parse("db").unwrap()).await;
+        let no_host = Ergo::new(1, Arc::default()).ask(NodeName::parse("db").unwrap()).await;
         assert!(matches!(no_host, Err(NoAnswer::NotAskable(_))));
     }
 }

@@ -23,7 +23,7 @@ mod tests;
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -44,6 +44,7 @@ pub use targets::{Override, Target};
 pub use template::{BadDomain, BadTemplate, Template};
 
 use crate::node::NodeName;
+use crate::registrar::Nodes;
 
 /// A service that can be asked where a node is.
 pub trait Ask: fmt::Debug + Send + Sync {
@@ -78,21 +79,30 @@ pub trait Updates: Send + Sync {
 /// The runtime on which questions are asked. Requests wait for them on others: who leaves ends no question, and who
 /// waits holds up nobody.
 #[derive(Debug, Clone)]
-pub struct Home(Handle);
+pub struct Home {
+    runtime: Handle,
+    /// The nodes that are registered with the daemon itself.
+    nodes: Arc<Nodes>,
+}
 
 impl Home {
     /// On this runtime.
     pub fn on(runtime: Handle) -> Self {
-        Self(runtime)
+        Self { runtime, nodes: Arc::default() }
+    }
+
+    /// The nodes that are registered with the daemon itself; a resolver need not ask a service for them.
+    pub fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
     }
 
     /// Does this until it is told to end.
     pub(crate) fn task(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        self.0.spawn(task).abort_handle()
+        self.runtime.spawn(task).abort_handle()
     }
 
     fn spawn(&self, question: impl Future<Output = ()> + Send + 'static) {
-        drop(self.0.spawn(question));
+        drop(self.runtime.spawn(question));
     }
 }
 

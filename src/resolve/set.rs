@@ -53,7 +53,7 @@ fn start(config: &ResolverConfig, home: &Home) -> Arc<Resolver> {
         ResolverKind::Etcd(config) => {
             ("etcd", Arc::new(super::EtcdNodes::new(config.etcd.clone(), config.prefix.clone())))
         }
-        ResolverKind::Ergo(port) => ("ergo", Arc::new(Ergo::new(*port))),
+        ResolverKind::Ergo(port) => ("ergo", Arc::new(Ergo::new(*port, Arc::clone(home.nodes())))),
         ResolverKind::Epmd(port) => ("epmd", Arc::new(Epmd::new(*port))),
     };
     let (name, tls) = (Arc::clone(&config.name), Arc::clone(&config.answer_tls));

@@ -264,6 +264,7 @@ fn manual() {
         &crate::config::daemon_file::LIMITS_KEYS,
         &crate::config::daemon_file::LOG_KEYS,
         &crate::config::forward::KEYS,
+        &crate::config::registrar::KEYS,
         &crate::config::resolver::DISCOVERY_KEYS,
     ];
     let resolvers = crate::config::resolver::KINDS.iter().map(|(_, keys)| keys);

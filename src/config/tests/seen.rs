@@ -18,7 +18,8 @@ error: unknown key `wieght` in [[route]]
     assert_eq!(said(Kind::Routes, &route("wieght = 200")), expected);
     assert_eq!(
         messages(Kind::Daemon, "[limits]\nspeed = 1"),
-        ["unknown key `speed` in [limits]; write one of: relays, drain_timeout, half_close_timeout, idle_timeout"]
+        ["unknown key `speed` in [limits]; write one of: relays, drain_timeout, half_close_timeout, idle_timeout, \
+             leases, lease_idle_timeout"]
     );
 }
 

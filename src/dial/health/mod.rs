@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub(crate) use self::dice::Dice;
+use super::OwnLeases;
 use super::network::Network;
 use crate::drain::Drain;
 use crate::route::{TlsPolicy, Upstream};
@@ -57,9 +58,9 @@ struct Shared {
 }
 
 impl Upstreams {
-    /// None yet. What is started in the background ends when the drain begins.
-    pub fn new(drain: Drain) -> Self {
-        Self::over(Box::new(super::network::Sockets), drain, Dice::random())
+    /// None yet. What is started in the background ends when the drain begins; `own` is never dialed.
+    pub fn new(drain: Drain, own: Arc<OwnLeases>) -> Self {
+        Self::over(Box::new(super::network::Sockets(own)), drain, Dice::random())
     }
 
     pub(super) fn over(network: Box<dyn Network>, drain: Drain, dice: Dice) -> Self {

@@ -44,22 +44,21 @@ pub enum Packet {
 }
 
 impl Packet {
+    /// How many bytes the packet at the front has, whatever its type; `None` while that is not known.
+    pub fn length(bytes: &[u8]) -> Result<Option<usize>, BadEdf> {
+        match bytes {
+            [version, ..] if *version != VERSION => Err(bad_version(*version)),
+            [_, _, l0, l1, ..] => Ok(Some(HEAD + usize::from(u16::from_be_bytes([*l0, *l1])))),
+            _ => Ok(None),
+        }
+    }
+
     /// Reads a packet from the front, and how many bytes it has; `None` while more are needed.
     pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadEdf> {
-        let Some((head, _)) = bytes.split_first_chunk::<HEAD>() else {
-            return match bytes.first() {
-                Some(version) if *version != VERSION => Err(bad_version(*version)),
-                _ => Ok(None),
-            };
-        };
-        let [version, kind, l0, l1] = *head;
-        if version != VERSION {
-            return Err(bad_version(version));
-        }
+        let (Some(whole), Some(&kind)) = (Self::length(bytes)?, bytes.get(1)) else { return Ok(None) };
         if !(44..=47).contains(&kind) {
             return Err(BadEdf { at: 1, what: format!("the packet is of type {kind}, and there are 44 to 47") });
         }
-        let whole = HEAD + usize::from(u16::from_be_bytes([l0, l1]));
         let Some(body) = bytes.get(..whole) else { return Ok(None) };
         let mut reader = Reader::new(body);
         reader.take(HEAD, "the head")?;
@@ -190,6 +189,7 @@ mod tests {
             assert_eq!(packet.written(), whole);
             for end in 0..whole.len() {
                 assert_eq!(Packet::read(&whole[..end]), Ok(None), "{end}");
+                assert_eq!(Packet::length(&whole[..end]), Ok((end >= HEAD).then_some(whole.len())));
             }
             let behind = [&whole[..], b"more"].concat();
             assert_eq!(Packet::read(&behind), Ok(Some((packet, whole.len()))));
@@ -200,6 +200,8 @@ mod tests {
     fn what_is_no_packet_is_said() {
         let said = |bytes: &[u8]| Packet::read(bytes).unwrap_err().to_string();
         assert_eq!(said(b"\x02"), "at byte 0: the packet is of version 2, and there is 1");
+        assert_eq!(Packet::length(b"\x01\x30\0\x02x"), Ok(Some(6)), "its type is not looked at");
+        assert!(Packet::length(b"\x02").is_err());
         assert_eq!(said(b"\x01\x30\0\0"), "at byte 1: the packet is of type 48, and there are 44 to 47");
         assert_eq!(said(b"\x01\x2e\0\x01\x82"), "at byte 4: 0x82 stands in the place of a registered type (0x83)");
         let mut other = recorded()[4].0.to_owned();
@@ -228,6 +230,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(kind in 44..48u8, bytes in prop::collection::vec(any::<u8>(), 0..120)) {
             drop(Packet::read(&bytes));
+            drop(Packet::length(&bytes));
             let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
             drop(Packet::read(&[&[VERSION, kind, length[0], length[1]], &bytes[..]].concat()));
         }

@@ -47,6 +47,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// The first release of this name, as Ergo writes it.
+    fn r1(name: &str) -> Self {
+        Self { name: name.to_owned(), release: "R1".to_owned(), commit: String::new(), license: "MIT".to_owned() }
+    }
+
     /// As Ergo writes it, `EHS:R1`; `None` of an empty one.
     fn shown(&self) -> Option<Arc<str>> {
         (!self.name.is_empty()).then(|| format!("{}:{}", self.name, self.release).into())
@@ -64,6 +69,11 @@ impl Version {
 }
 
 impl GenRoute {
+    /// A plain route with the versions that every node of Ergo 3 has.
+    pub fn at(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), port, tls: false, handshake: Version::r1("EHS"), proto: Version::r1("ENP") }
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, BadEdf> {
         Ok(Self {
             host: reader.string("the host of a route")?,
@@ -146,12 +156,8 @@ pub(super) mod tests {
     const ONE: &str = "ggAhnYMAHSNlcmdvLnNlcnZpY2VzL2VyZ28vZ2VuL1JvdXRlnQAAAAEACTEwLjAuMS41MBESAQADRUhTAAJSMQAAAANNSVQAA0VOUAACUjEAAAADTUlU";
     const TWO: &str = "ggAhnYMAHSNlcmdvLnNlcnZpY2VzL2VyZ28vZ2VuL1JvdXRlnQAAAAIADGRiMS5pbnRlcm5hbDqYAAADRUhTAAJSMQAAAANNSVQAA0VOUAACUjEAAAADTUlUAAxkYjIuaW50ZXJuYWw6mQEAA0VIUwACUjEAAAADTUlUAANFTlAAAlIxAAAAA01JVA==";
 
-    pub(in crate::dialect::ergo) fn version(name: &str) -> Version {
-        Version { name: name.to_owned(), release: "R1".to_owned(), commit: String::new(), license: "MIT".to_owned() }
-    }
-
     pub(in crate::dialect::ergo) fn route(host: &str, port: u16, tls: bool) -> GenRoute {
-        GenRoute { host: host.to_owned(), port, tls, handshake: version("EHS"), proto: version("ENP") }
+        GenRoute { tls, ..GenRoute::at(host, port) }
     }
 
     pub(in crate::dialect::ergo) fn any_route() -> impl Strategy<Value = GenRoute> {

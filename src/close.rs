@@ -88,7 +88,7 @@ impl Refused {
             }
             Self::Busy => (503, "busy", "connection_limit_reached", 1),
             Self::Draining | Self::NoLease(NoLease::Draining) => (503, "draining", "connection_limit_reached", 1),
-            Self::NoLease(NoLease::Full(_)) => (503, "busy", "connection_limit_reached", 1),
+            Self::NoLease(NoLease::Full(_) | NoLease::FullForUser(..)) => (503, "busy", "connection_limit_reached", 1),
             Self::NoLease(NoLease::System(_)) => (503, "busy", "proxy_internal_error", 1),
             Self::NotAllowed { .. } => (403, "not_allowed", "http_request_denied", 2),
             Self::BadHead(bad) => {

@@ -24,12 +24,15 @@ use crate::workers::Workers;
 /// The leases that there are. A reload leaves them alone.
 #[derive(Debug)]
 pub struct Leases {
-    held: Mutex<HashMap<(u32, NodeName), Arc<Lease>>>,
+    held: Mutex<Held>,
     limit: AtomicUsize,
     own: Arc<OwnLeases>,
     /// Where their doors are; gone when the daemon ends.
     workers: Weak<Workers>,
 }
+
+/// The leases of each user.
+type Held = HashMap<u32, HashMap<NodeName, Arc<Lease>>>;
 
 /// A forward on a port of its own, for one user.
 #[derive(Debug)]
@@ -52,6 +55,9 @@ pub enum NoLease {
         "as many leases are open as limits.leases, or a sixteenth of the descriptors, allows ({0}); ask again later"
     )]
     Full(usize),
+    /// The user has as many as one may have.
+    #[error("user {0} has {1} leases, and the last quarter of limits.leases is for others; ask again later")]
+    FullForUser(u32, usize),
     /// The daemon is ending.
     #[error("the daemon is ending and gives no leases")]
     Draining,
@@ -89,29 +95,36 @@ impl Leases {
     pub fn take(&self, daemon: &Arc<Daemon>, uid: u32, node: &NodeName) -> Result<(Arc<Lease>, bool), NoLease> {
         let workers = self.workers.upgrade().filter(|_| !daemon.drain.has_begun()).ok_or(NoLease::Draining)?;
         let mut held = self.lock();
-        let key = (uid, node.clone());
-        if let Some(lease) = held.get(&key) {
+        if let Some(lease) = held.get(&uid).and_then(|of_user| of_user.get(node)) {
             lease.forward.uses.touch();
             return Ok((Arc::clone(lease), false));
         }
-        let limit = self.limit.load(Ordering::Relaxed);
-        if held.len() >= limit {
-            return Err(NoLease::Full(limit));
-        }
+        self.check(&held, uid)?;
         let port = LeasePort::bind(&workers).map_err(|error| NoLease::System(reason(&error)))?;
         let (address, forward) = (port.address(), Arc::new(Forward::leased(node.clone(), uid)));
         let lease = Arc::new(Lease { uid, address, forward, shut: CancellationToken::new() });
         self.own.enter(address.port());
-        held.insert(key, Arc::clone(&lease));
+        held.entry(uid).or_default().insert(node.clone(), Arc::clone(&lease));
         drop(held);
         info!(node = node.as_str(), uid, %address, "lease made");
         port.open(daemon, &lease.forward, lease.shut.clone(), keep(Arc::clone(daemon), Arc::clone(&lease)));
         Ok((lease, true))
     }
 
+    /// Whether this user may have one more. The last quarter is for others, so that one user's names, of which there is
+    /// no end, do not keep everybody from a lease.
+    fn check(&self, held: &Held, uid: u32) -> Result<(), NoLease> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if held.values().map(HashMap::len).sum::<usize>() >= limit {
+            return Err(NoLease::Full(limit));
+        }
+        let of_user = held.get(&uid).map_or(0, HashMap::len);
+        if of_user >= limit - limit / 4 { Err(NoLease::FullForUser(uid, of_user)) } else { Ok(()) }
+    }
+
     /// All of them, by address.
     pub fn list(&self) -> Vec<Arc<Lease>> {
-        let mut list: Vec<_> = self.lock().values().cloned().collect();
+        let mut list: Vec<_> = self.lock().values().flat_map(HashMap::values).cloned().collect();
         list.sort_unstable_by_key(|lease| lease.address);
         list
     }
@@ -119,7 +132,7 @@ impl Leases {
     /// Changes the limit, and how long a lease may be idle is looked up again; what there is stays.
     pub fn follow(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
-        self.lock().values().for_each(|lease| lease.forward.uses.changed.notify_one());
+        self.lock().values().flat_map(HashMap::values).for_each(|lease| lease.forward.uses.changed.notify_one());
     }
 
     /// Ends a lease unless it is in use again.
@@ -127,14 +140,17 @@ impl Leases {
         let mut held = self.lock();
         // Who asks for it again does so under this lock.
         let is_idle = lease.forward.uses.idle().is_some_and(|idle| idle >= idle_timeout);
-        if is_idle {
-            held.remove(&(lease.uid, lease.forward.node.clone()));
+        if is_idle && let Some(of_user) = held.get_mut(&lease.uid) {
+            of_user.remove(&lease.forward.node);
+            if of_user.is_empty() {
+                held.remove(&lease.uid);
+            }
         }
         is_idle
     }
 
     /// A panic with the lock leaves the map as it was, or with one lease more or less.
-    fn lock(&self) -> MutexGuard<'_, HashMap<(u32, NodeName), Arc<Lease>>> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,6 +249,26 @@ impl Drop for InUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_quarter_is_for_other_users() {
+        let leases = Leases::new(4, Arc::default(), Weak::new());
+        let (mut held, address) = (Held::new(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut take = |uid, name| {
+            leases.check(&held, uid)?;
+            let node = NodeName::parse(name).unwrap();
+            let forward = Arc::new(Forward::leased(node.clone(), uid));
+            let lease = Lease { uid, address, forward, shut: CancellationToken::new() };
+            held.entry(uid).or_default().insert(node, Arc::new(lease));
+            Ok(())
+        };
+        for name in ["a", "b", "c"] {
+            assert_eq!(take(1, name), Ok(()));
+        }
+        assert_eq!(take(1, "d"), Err(NoLease::FullForUser(1, 3)));
+        assert_eq!(take(2, "a"), Ok(()));
+        assert_eq!(take(2, "b"), Err(NoLease::Full(4)));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_used_or_asked_for_is_not_idle() {

@@ -197,9 +197,16 @@ fn there_are_no_more_leases_than_there_may_be() {
     assert_eq!(port(&lease(&daemon, "db@x")), first);
 
     let file = fs::read_to_string(daemon.folder.path("portolan.toml")).unwrap();
-    daemon.folder.replace("portolan.toml", &file.replace("leases = 1", "leases = 2"));
+    daemon.folder.replace("portolan.toml", &file.replace("leases = 1", "leases = 4"));
     assert_eq!(daemon.hang_up()["message"], "reloaded");
-    assert_eq!(lease(&daemon, "db@y").status, 201);
+    for node in ["db@y", "db@z"] {
+        assert_eq!(lease(&daemon, node).status, 201);
+    }
+    let told = lease(&daemon, "db@w").problem()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        told.ends_with("has 3 leases, and the last quarter of limits.leases is for others; ask again later"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn the_table_of_outcomes() {
         (Refused::Busy, 503, "busy", "connection_limit_reached", 1),
         (Refused::Draining, 503, "draining", "connection_limit_reached", 1),
         (Refused::NoLease(NoLease::Full(3)), 503, "busy", "connection_limit_reached", 1),
+        (Refused::NoLease(NoLease::FullForUser(1000, 3)), 503, "busy", "connection_limit_reached", 1),
         (Refused::NoLease(NoLease::Draining), 503, "draining", "connection_limit_reached", 1),
         (Refused::NoLease(NoLease::System(text())), 503, "busy", "proxy_internal_error", 1),
         (Refused::ClientGone, 499, "client_gone", "http_request_error", 1),

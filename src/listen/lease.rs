@@ -46,7 +46,10 @@ impl LeasePort {
         let worker = Arc::clone(&self.listener.worker);
         let _there = worker.enter();
         let door = Arc::new(ArcSwap::from_pointee(Door::Forward(Arc::clone(forward))));
-        daemon.drain.spawn(accept_loop(Arc::clone(daemon), self.listener, door, shut));
-        daemon.drain.spawn(keeper);
+        let accepting = accept_loop(Arc::clone(daemon), self.listener, door, shut);
+        // One task, as for any door: the workers are compared by their tasks.
+        daemon.drain.spawn(async {
+            tokio::join!(accepting, keeper);
+        });
     }
 }

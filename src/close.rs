@@ -123,7 +123,7 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
         (DialError::Full(_), _) => (503, "connection_limit_reached", 1),
         (DialError::Unresolved(NoAnswer::Unknown { .. } | NoAnswer::NotAskable(_)), _) => (502, "dns_error", 4),
         (DialError::Unresolved(NoAnswer::TimedOut), _) => (504, "dns_timeout", 4),
-        (DialError::Unresolved(NoAnswer::Away(_) | NoAnswer::Garbled(_) | NoAnswer::Busy), _) => {
+        (DialError::Unresolved(NoAnswer::Away(_) | NoAnswer::Garbled(_) | NoAnswer::Refused(_) | NoAnswer::Busy), _) => {
             (503, "destination_unavailable", 1)
         }
         (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),

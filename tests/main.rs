@@ -42,6 +42,7 @@ mod limits;
 mod log;
 mod lookup;
 mod openapi;
+mod outage;
 mod pattern;
 mod refused;
 mod relay;

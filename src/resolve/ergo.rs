@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::host::{addresses_of, first_to_answer};
 use super::{Answer, Answers, Ask, Asking, NoAnswer};
+use crate::config::visible;
 use crate::dial::DialError;
 use crate::dialect::ergo::{Packet, WHOLE, answers, host_part};
 use crate::node::NodeName;
@@ -25,6 +26,9 @@ const AGAIN: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(
 
 /// What a registrar says of a node that it does not know (gen.ErrUnknown).
 const UNKNOWN: &str = "unknown";
+
+/// So many characters of any other error are told.
+const MOST_OF_AN_ERROR: usize = 80;
 
 impl Ergo {
     /// Where a registrar listens, unless it is told otherwise.
@@ -86,7 +90,11 @@ fn read(answer: &[u8], node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
         Ok(Some((Packet::Resolved { error: Some(error), .. }, _))) if error == UNKNOWN => {
             Err(NoAnswer::Unknown { ttl: None })
         }
-        Ok(Some((Packet::Resolved { error: Some(error), .. }, _))) => Err(NoAnswer::Away(format!("it says `{error}`"))),
+        Ok(Some((Packet::Resolved { error: Some(error), .. }, _))) => {
+            // It may be long, and of any characters.
+            let error: String = visible(&error).chars().take(MOST_OF_AN_ERROR).collect();
+            Err(NoAnswer::Refused(format!("it says `{error}`")))
+        }
         Ok(Some(_)) => Err(NoAnswer::Garbled("it is no answer, but another packet".to_owned())),
         Ok(None) => Err(NoAnswer::Garbled(format!("it ends after {} bytes", answer.len()))),
         Err(bad) => Err(NoAnswer::Garbled(bad.to_string())),
@@ -96,7 +104,7 @@ fn read(answer: &[u8], node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
 fn at(registrar: SocketAddr, no: NoAnswer) -> NoAnswer {
     match no {
         NoAnswer::Garbled(why) => NoAnswer::Garbled(format!("{registrar}: {why}")),
-        NoAnswer::Away(why) => NoAnswer::Away(format!("{registrar}: {why}")),
+        NoAnswer::Refused(why) => NoAnswer::Refused(format!("{registrar}: {why}")),
         no => no,
     }
 }
@@ -150,7 +158,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_answer_is_said() {
         assert_eq!(asked(&[resolved(&[], Some("unknown"))]).await, Err(NoAnswer::Unknown { ttl: None }));
-        assert_eq!(failed(asked(&[resolved(&[], Some("no"))]).await), "is away: 127.0.0.1:PORT: it says `no`");
+        let no = failed(asked(&[resolved(&[], Some("no"))]).await);
+        assert_eq!(no, "has no answer for this name: 127.0.0.1:PORT: it says `no`");
+        let long = failed(asked(&[resolved(&[], Some(&format!("\x1b[2J\n{}", "y".repeat(30_000))))]).await);
+        assert_eq!(long, format!("has no answer for this name: 127.0.0.1:PORT: it says `\u{fffd}[2J\u{fffd}{}`", "y".repeat(75)));
         let garbled = async |answer: &[u8]| {
             let text = failed(asked(&[answer.to_vec()]).await);
             text.strip_prefix("gave an answer that is not understood: 127.0.0.1:PORT: ").unwrap().to_owned()

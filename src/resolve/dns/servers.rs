@@ -103,9 +103,10 @@ impl Servers {
     }
 }
 
-/// The first of two failures, unless it says nothing.
+/// The first of two failures, unless it says nothing; a server that is there tells more than one that is not.
 fn telling(first: NoAnswer, second: NoAnswer) -> NoAnswer {
-    if first == NoAnswer::TimedOut { second } else { first }
+    let is_told_more = !first.is_of_the_node() && second.is_of_the_node();
+    if is_told_more || first == NoAnswer::TimedOut { second } else { first }
 }
 
 impl Server {
@@ -132,7 +133,8 @@ fn no_answer(server: SocketAddr, error: NetError) -> NoAnswer {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
             NoAnswer::Unknown { ttl: none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())) }
         }
-        NetError::Dns(DnsError::ResponseCode(code)) => NoAnswer::Away(format!("{server} says `{code}`")),
+        // One zone that is broken, or that the server does not serve, says nothing of the others (RFC 9520).
+        NetError::Dns(DnsError::ResponseCode(code)) => NoAnswer::Refused(format!("{server} says `{code}`")),
         NetError::Timeout => NoAnswer::TimedOut,
         // The library's own words for it hide the reason as well.
         NetError::NoConnections => NoAnswer::Away(format!("{server} cannot be reached")),

@@ -301,7 +301,7 @@ async fn what_no_server_answers_is_said_with_its_name() {
         no.to_string().replace(&server.address.to_string(), "SERVER")
     };
     let fails = Server::new(Habit::Says(ResponseCode::ServFail), &[]).await;
-    assert_eq!(text(&fails).await, "is away: SERVER says `Server Failure`");
+    assert_eq!(text(&fails).await, "has no answer for this name: SERVER says `Server Failure`");
     let babbles = text(&Server::new(Babbles, &[]).await).await;
     assert!(babbles.starts_with("gave an answer that is not understood: SERVER: "), "{babbles}");
     let strays = text(&Server::new(Strays, &[]).await).await;

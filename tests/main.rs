@@ -19,6 +19,8 @@ mod churn;
 mod clients;
 mod compare;
 mod connect;
+#[cfg(feature = "etcd")]
+mod crowd;
 mod demo;
 mod discovery;
 mod dns;
@@ -34,6 +36,7 @@ mod failover;
 mod failover_eject;
 mod failover_name;
 mod failover_race;
+mod flood;
 mod forged;
 mod forward;
 mod handoff;

@@ -144,9 +144,7 @@ fn a_name_server_is_killed_and_restarted_in_the_midst_of_a_thousand_requests() {
     let record = |name: &&str| format!("_ergo._tcp.{name} SRV 0 0 {} here\n", node.port());
     let records = REGISTERED.iter().map(record).collect::<String>() + "here A 127.0.0.1\n";
     let mut server = NameServer::new("fleet.test", &records);
-    // A server that is gone is silence.
-    let brief = "timeout = '600ms'\nsrv = '_ergo._tcp.{name}.{host}'";
-    let keys = format!("type = 'dns'\nservers = '{}'\n{brief}", server.address());
+    let keys = format!("type = 'dns'\nservers = '{}'\nsrv = '_ergo._tcp.{{name}}.{{host}}'", server.address());
     survive(&mut server, &keys, "fleet.test", &fixed);
 }
 

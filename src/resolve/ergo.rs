@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -71,12 +73,19 @@ async fn question(registrar: SocketAddr, node: &NodeName) -> Result<Arc<[Answer]
     loop {
         socket.send(&question).await.map_err(away)?;
         let pause = pauses.next().unwrap_or(Duration::MAX);
-        if let Ok(received) = timeout(pause, socket.recv(&mut buffer)).await {
+        if let Ok(received) = timeout(pause, received(&socket, &mut buffer)).await {
             let length = received.map_err(away)?;
             let answer = buffer.get(..length).unwrap_or_default();
             return read(answer, node).map_err(|error| at(registrar, error));
         }
     }
+}
+
+/// What comes, or that nobody listens there: the kernel says so by an error of the socket, for which reading alone does
+/// not wait.
+async fn received(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    let receive = || Ok(rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?.0);
+    socket.async_io(Interest::READABLE | Interest::ERROR, receive).await
 }
 
 fn read(answer: &[u8], node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
@@ -161,7 +170,10 @@ mod tests {
         let no = failed(asked(&[resolved(&[], Some("no"))]).await);
         assert_eq!(no, "has no answer for this name: 127.0.0.1:PORT: it says `no`");
         let long = failed(asked(&[resolved(&[], Some(&format!("\x1b[2J\n{}", "y".repeat(30_000))))]).await);
-        assert_eq!(long, format!("has no answer for this name: 127.0.0.1:PORT: it says `\u{fffd}[2J\u{fffd}{}`", "y".repeat(75)));
+        assert_eq!(
+            long,
+            format!("has no answer for this name: 127.0.0.1:PORT: it says `\u{fffd}[2J\u{fffd}{}`", "y".repeat(75))
+        );
         let garbled = async |answer: &[u8]| {
             let text = failed(asked(&[answer.to_vec()]).await);
             text.strip_prefix("gave an answer that is not understood: 127.0.0.1:PORT: ").unwrap().to_owned()
@@ -174,11 +186,13 @@ mod tests {
         assert_eq!(garbled(&other).await, "it is no answer, but another packet");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn where_nobody_listens_it_is_known_at_once() {
+        let began = tokio::time::Instant::now();
         let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
         let refused = Ergo::new(gone.port()).ask(node()).await;
         assert_eq!(failed(refused), "is away: 127.0.0.1:PORT: connection refused");
+        assert_eq!(began.elapsed(), Duration::ZERO);
         let no_host = Ergo::new(1).ask(NodeName::parse("db").unwrap()).await;
         assert!(matches!(no_host, Err(NoAnswer::NotAskable(_))));
     }

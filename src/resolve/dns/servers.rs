@@ -60,7 +60,8 @@ impl Servers {
         let mut name = name.clone();
         let mut ttl = Duration::MAX;
         for _ in 0..ALIASES {
-            match Said::by(&self.ask(&name, kind).await?, &name, kind)? {
+            let (server, response) = self.ask(&name, kind).await?;
+            match Said::by(&response, &name, kind).map_err(|no| at(server, no))? {
                 Said::Records(found) => return Ok(found.for_at_most(ttl)),
                 Said::Nothing { ttl: nothing } => {
                     return Err(NoAnswer::Unknown { ttl: nothing.map(|nothing| nothing.min(ttl)) });
@@ -74,8 +75,8 @@ impl Servers {
         Err(NoAnswer::Garbled(format!("the name is an alias of an alias, and so on, more than {ALIASES} times")))
     }
 
-    /// What the first server says that says anything.
-    async fn ask(&self, name: &Name, kind: RecordType) -> Result<DnsResponse, NoAnswer> {
+    /// What the first server says that says anything, and which one that is.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<(SocketAddr, DnsResponse), NoAnswer> {
         let (first, count) = (self.first.load(Ordering::Relaxed), self.list.len());
         let mut waiting = (0..count).map(|place| (first + place) % count);
         let mut asked = JoinSet::new();
@@ -122,10 +123,14 @@ impl Server {
         Ok(Self { address, pool: NameServerPool::from_config([config], context, Sockets::default()) })
     }
 
-    async fn ask(&self, query: Query) -> Result<DnsResponse, NoAnswer> {
+    async fn ask(&self, query: Query) -> Result<(SocketAddr, DnsResponse), NoAnswer> {
         let said = self.pool.lookup(query, DnsRequestOptions::default()).first_answer().await;
-        said.map_err(|error| no_answer(self.address, error))
+        said.map(|said| (self.address, said)).map_err(|error| no_answer(self.address, error))
     }
+}
+
+fn at(server: SocketAddr, no: NoAnswer) -> NoAnswer {
+    if let NoAnswer::Garbled(why) = no { NoAnswer::Garbled(format!("{server}: {why}")) } else { no }
 }
 
 fn no_answer(server: SocketAddr, error: NetError) -> NoAnswer {

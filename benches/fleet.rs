@@ -63,7 +63,8 @@ async fn main() {
     fleet.rounds("one route, by hand", ROUNDS, Fleet::put_one).await;
     fleet.rounds("every route, pushed", 3, Fleet::push_all).await;
     fleet.rounds("etcd is killed and starts again, one route", 3, Fleet::restart).await;
-    println!("\netcd holds {} MB", fleet.server.resident() / 1_000_000);
+    let watches = fleet.server.metric("etcd_debugging_mvcc_watcher_total");
+    println!("\netcd serves {watches} watches and holds {} MB", fleet.server.resident() / 1_000_000);
 }
 
 /// What a change is made of, to be committed when the clock runs.
@@ -314,10 +315,15 @@ impl Server {
         // User and system time are the 12th and 13th word behind the name (proc(5)).
         let words: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u64 = words[11..13].iter().map(|word| word.parse::<u64>().unwrap()).sum();
-        let metrics = self.http("/metrics").unwrap();
-        let sent = metrics.lines().find_map(|line| line.strip_prefix("etcd_network_client_grpc_sent_bytes_total "));
         let cpu = Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap();
-        (cpu, sent.unwrap().parse::<f64>().unwrap() as u64)
+        (cpu, self.metric("etcd_network_client_grpc_sent_bytes_total"))
+    }
+
+    /// One of the numbers that it counts.
+    fn metric(&self, name: &str) -> u64 {
+        let metrics = self.http("/metrics").unwrap();
+        let number = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        number.unwrap().parse::<f64>().unwrap() as u64
     }
 
     /// Bytes.

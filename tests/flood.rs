@@ -101,6 +101,9 @@ fn what_others_say_in_the_place_of_a_registrar_is_not_heard() {
     assert_eq!(line(&mut connect(&daemon.socket(), "db@127.0.0.1")), "right");
 }
 
+/// What is said to a question.
+type Answer = fn(&[u8]) -> Vec<u8>;
+
 /// The answer to a question for an address (A): this one; to any other that there is none.
 fn dns_answer(question: &[u8], address: [u8; 4]) -> Vec<u8> {
     // Without what is not a question, as EDNS.
@@ -149,7 +152,7 @@ fn a_name_server_that_is_none_is_said_with_its_address() {
         }
         answer
     };
-    let answers: [(fn(&[u8]) -> Vec<u8>, &str); 2] = [
+    let answers: [(Answer, &str); 2] = [
         (|question| [&question[..2], &[0xff; LARGE]].concat(), ""),
         (strays, "the answer is about other names than fleet.test."),
     ];

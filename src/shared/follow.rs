@@ -330,7 +330,7 @@ impl Reading {
         by_hand.sort_unstable_by(|(one, first), (other, second)| (one, &first.name).cmp(&(other, &second.name)));
         for together in by_hand.chunk_by(|(one, _), (other, _)| one == other) {
             for (nth, (created, item)) in together.iter().enumerate() {
-                read.put(item.clone().as_nth(*created, nth));
+                read.put(item.clone().numbered(*created, nth));
             }
         }
         read

@@ -182,7 +182,7 @@ impl Item {
     }
 
     /// The same as the `nth` by hand of this revision.
-    pub(super) fn as_nth(self, created: i64, nth: usize) -> Self {
+    pub(super) fn numbered(self, created: i64, nth: usize) -> Self {
         Self { came: came(created, nth), ..self }
     }
 

@@ -130,9 +130,10 @@ fn last_attempt(attempts: &[Attempt]) -> (u16, &'static str, u8) {
         (DialError::Full(_), _) => (503, "connection_limit_reached", 1),
         (DialError::Unresolved(NoAnswer::Unknown { .. } | NoAnswer::NotAskable(_)), _) => (502, "dns_error", 4),
         (DialError::Unresolved(NoAnswer::TimedOut), _) => (504, "dns_timeout", 4),
-        (DialError::Unresolved(NoAnswer::Away(_) | NoAnswer::Garbled(_) | NoAnswer::Busy), _) => {
-            (503, "destination_unavailable", 1)
-        }
+        (
+            DialError::Unresolved(NoAnswer::Away(_) | NoAnswer::Garbled(_) | NoAnswer::Refused(_) | NoAnswer::Busy),
+            _,
+        ) => (503, "destination_unavailable", 1),
         (DialError::NameNotFound | DialError::NameLookup(_), _) => (502, "dns_error", 1),
         (DialError::Refused, _) => (502, "connection_refused", 5),
         (DialError::Loop, _) => (502, "proxy_loop_detected", 1),

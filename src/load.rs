@@ -182,4 +182,7 @@ pub fn log_problems(problems: &Problems) {
             Severity::Warning => warn!("{text}"),
         }
     }
+    if problems.left_out() > 0 {
+        warn!(more = problems.left_out(), "more of that is not shown");
+    }
 }

@@ -115,6 +115,19 @@ fn the_servers_of_a_resolv_conf_are_those_that_it_names_now() {
 }
 
 #[test]
+fn a_zone_that_the_server_does_not_serve_says_nothing_of_the_others() {
+    let node = Node::named("served");
+    let records = format!("_ergo._tcp.db SRV 0 0 {} here\nhere A 127.0.0.1", node.port());
+    let server = NameServer::new("fleet.test", &records);
+    let daemon = daemon(&server, SRV);
+    let refused = format!("the resolver has no answer for this name: {} says `Query Refused`", server.address());
+    assert_eq!(failed(&daemon, "db@elsewhere.test"), refused);
+    assert_eq!(reached(&daemon, "db@fleet.test"), "served");
+    let line = daemon.wait_for("resolver has no answer for a node");
+    assert_eq!((&line["resolver"], &line["node"]), (&"names".into(), &"db@elsewhere.test".into()));
+}
+
+#[test]
 fn old_answers_serve_while_the_server_is_dead_and_it_is_asked_again_when_it_is_back() {
     let (node, other) = (Node::named("known before"), Node::named("moved meanwhile"));
     let records = |node: &Node| format!("_ergo._tcp.db SRV 0 0 {} here\nhere A 127.0.0.1", node.port());

@@ -1,78 +1,16 @@
 //! Ergo's registrar as a resolver: one of the test answers as the recorded one did.
 
-use std::net::UdpSocket;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-
 use crate::support::client::{connect, line, upgrade};
 use crate::support::daemon::Daemon;
 use crate::support::node::{DeadPort, Node};
+use crate::support::registrar::{Registrar, routes, unknown};
 use crate::support::until;
 
-/// What Ergo 3.1.0 says of a node, before its routes and behind them.
-const HEAD: &[u8] = b"\x83\0\x35#ergo.services/ergo/net/registrar/MessageResolveReply";
-const VERSIONS: &[u8] = b"\0\x03EHS\0\x02R1\0\0\0\x03MIT\0\x03ENP\0\x02R1\0\0\0\x03MIT";
-
-/// Routes on these ports at the host of the node's name.
-fn routes(ports: &[u16]) -> Vec<u8> {
-    let mut body = [HEAD, b"\x9d", &u32::try_from(ports.len()).unwrap().to_be_bytes()].concat();
-    for port in ports {
-        body.extend([&b"\0\0"[..], &port.to_be_bytes(), b"\0", VERSIONS].concat());
-    }
-    body.extend(b"\xff\xff");
-    packet(&body)
-}
-
-fn unknown() -> Vec<u8> {
-    packet(&[HEAD, b"\xff\0\x07unknown"].concat())
-}
-
-fn packet(body: &[u8]) -> Vec<u8> {
-    [b"\x01\x2f", &u16::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat()
-}
-
-/// A registrar that says the same to everybody; an empty answer is lost on its way.
-struct Registrar {
-    port: u16,
-    says: Arc<Mutex<Vec<u8>>>,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Registrar {
-    fn saying(answer: Vec<u8>) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        let (says, asked) = (Arc::new(Mutex::new(answer)), Arc::new(AtomicUsize::new(0)));
-        let (answer, count) = (Arc::clone(&says), Arc::clone(&asked));
-        // It ends with the process.
-        std::thread::spawn(move || {
-            let mut question = [0; 1024];
-            while let Ok((length, from)) = socket.recv_from(&mut question) {
-                assert!(question[..length].ends_with(b"@127.0.0.1"), "the whole name is asked for");
-                count.fetch_add(1, Ordering::SeqCst);
-                let answer = answer.lock().unwrap().clone();
-                if !answer.is_empty() {
-                    socket.send_to(&answer, from).unwrap();
-                }
-            }
-        });
-        Self { port, says, asked }
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    fn now_saying(&self, answer: Vec<u8>) {
-        *self.says.lock().unwrap() = answer;
-    }
-
-    fn daemon(&self, routes: &str) -> Daemon {
-        let keys = "ttl = '10ms'\nnegative_ttl = '10ms'\ntimeout = '1s'\n";
-        let port = self.port;
-        let more = format!("[discovery]\nresolver = 'ergo'\n[resolver.ergo]\ntype = 'ergo'\nport = {port}\n{keys}");
-        Daemon::start_with(&format!("allow_empty = true\n{routes}"), &more)
-    }
+fn daemon(registrar: &Registrar, routes: &str) -> Daemon {
+    let keys = "ttl = '10ms'\nnegative_ttl = '10ms'\ntimeout = '1s'\n";
+    let port = registrar.port();
+    let more = format!("[discovery]\nresolver = 'ergo'\n[resolver.ergo]\ntype = 'ergo'\nport = {port}\n{keys}");
+    Daemon::start_with(&format!("allow_empty = true\n{routes}"), &more)
 }
 
 fn error(daemon: &Daemon) -> String {
@@ -85,7 +23,7 @@ fn error(daemon: &Daemon) -> String {
 fn every_route_of_a_node_is_tried_and_what_changes_is_followed() {
     let (dead, first, second) = (DeadPort::new(), Node::named("second route"), Node::named("moved"));
     let registrar = Registrar::saying(routes(&[dead.port(), first.port()]));
-    let daemon = registrar.daemon("");
+    let daemon = daemon(&registrar, "");
     let reached = || line(&mut connect(&daemon.socket(), "db@127.0.0.1"));
     assert_eq!(reached(), "second route");
     registrar.now_saying(routes(&[second.port()]));
@@ -98,7 +36,7 @@ fn every_route_of_a_node_is_tried_and_what_changes_is_followed() {
 fn a_route_that_works_asks_nobody_and_a_lost_question_is_put_again() {
     let (fixed, known) = (Node::named("fixed"), Node::named("known"));
     let registrar = Registrar::saying(Vec::new());
-    let daemon = registrar.daemon(&fixed.route("^fixed@", ""));
+    let daemon = daemon(&registrar, &fixed.route("^fixed@", ""));
     for _ in 0..100 {
         assert_eq!(line(&mut connect(&daemon.socket(), "fixed@127.0.0.1")), "fixed");
     }
@@ -115,9 +53,9 @@ fn a_route_that_works_asks_nobody_and_a_lost_question_is_put_again() {
 #[test]
 fn what_is_no_answer_loses_its_own_request_and_is_logged_with_its_source() {
     let registrar = Registrar::saying(b"\x01\x2f\xff\xffgarbage".to_vec());
-    let daemon = registrar.daemon("");
+    let daemon = daemon(&registrar, "");
     let error = error(&daemon);
-    let expected = format!("the resolver gave an answer that is not understood: 127.0.0.1:{}: ", registrar.port);
+    let expected = format!("the resolver gave an answer that is not understood: 127.0.0.1:{}: ", registrar.port());
     assert!(error.starts_with(&expected), "{error}");
     let node = Node::named("well again");
     registrar.now_saying(routes(&[node.port()]));

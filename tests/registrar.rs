@@ -14,7 +14,7 @@ use crate::admin::admin;
 use crate::support::client::{connect, line};
 use crate::support::daemon::{Daemon, Folder, text};
 use crate::support::node::Node;
-use crate::support::registrar::{
+use crate::support::packets::{
     REGISTER, REGISTER_TAKEN, REGISTER_TLS, REGISTERED, RESOLVE, RESOLVE_UNKNOWN, RESOLVED, TAKEN, UNKNOWN, answer,
     bytes, leased, question, register, registration, resolve, rest,
 };

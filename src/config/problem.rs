@@ -193,6 +193,11 @@ impl Problems {
         (self.list.len() + self.left_out).saturating_sub(self.errors)
     }
 
+    /// How many there are beside those that are kept.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

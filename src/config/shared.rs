@@ -124,11 +124,12 @@ fn check(section: &Section<'_>, rules: &SharedRules, looks: bool) -> bool {
 
 /// Whether a file is in a folder: by its name, and if it `looks`, by where its links lead, too.
 fn is_inside(folder: &Path, path: &Path, looks: bool) -> bool {
-    let path = folder.join(path);
+    // The folder's own way there may go up; what is behind it may not.
+    let inside = if path.is_absolute() { path.strip_prefix(folder).ok() } else { Some(path) };
+    let is_plain = inside.is_some_and(|inside| inside.components().all(|part| part != Component::ParentDir));
     let real = |path: &Path| path.canonicalize().ok().filter(|_| looks);
-    let leads_out = real(folder).zip(real(&path)).is_some_and(|(folder, path)| !path.starts_with(folder));
-    let is_plain = path.components().all(|part| part != Component::ParentDir);
-    is_plain && path.starts_with(folder) && !leads_out
+    let leads_out = real(folder).zip(real(&folder.join(path))).is_some_and(|(folder, path)| !path.starts_with(folder));
+    is_plain && !leads_out
 }
 
 #[cfg(test)]
@@ -188,6 +189,15 @@ mod tests {
         for path in ["../out/ca.pem", "link.pem", "/etc/passwd", "x/../../out/ca.pem"] {
             let told = read(&some, &format!("ca = '{path}'")).unwrap_err();
             assert!(told.contains(&format!("`ca` is \"{path}\", which is outside of ")), "{told}");
+        }
+        std::os::unix::fs::symlink(&outside, inside.join("folder")).unwrap();
+        assert!(read(&some, "ca = 'folder/ca.pem'").unwrap_err().contains("which is outside of "));
+        // As `table_files = "../in"` of a file in `out` names it.
+        let up = SharedRules { folder: Some(outside.join("../in")), insecure: false };
+        assert!(read(&up, "ca = 'ca.pem'").is_ok());
+        assert!(read(&up, &format!("ca = '{}'", outside.join("../in/ca.pem").display())).is_ok());
+        for path in ["../in/ca.pem", "../out/ca.pem", "link.pem", "folder/ca.pem"] {
+            assert!(read(&up, &format!("ca = '{path}'")).unwrap_err().contains("which is outside of "), "{path}");
         }
         let told = read(&some, "insecure_skip_verify = true").unwrap_err();
         assert!(told.contains("a shared route may not skip verification here"), "{told}");

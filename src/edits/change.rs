@@ -41,8 +41,10 @@ pub fn add(old: &Snapshot, edits: &mut Edits, json: &Value) -> Result<Edited, Re
     let mut table = old.table.clone();
     let row = table.add(route)?;
     edits.add(RouteSpec::of(&row), at).map_err(refusal)?;
-    let trusts = trusts.map_or_else(|| Arc::clone(&old.trusts), Arc::new);
-    let snapshot = Snapshot { table, trusts, ..old.next() };
+    let mut snapshot = Snapshot { table, ..old.next() };
+    if let Some(trusts) = trusts {
+        snapshot.trust(trusts);
+    }
     Ok(Edited { snapshot, row: Some(row), warnings: said })
 }
 

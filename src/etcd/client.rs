@@ -23,8 +23,9 @@ const RUN: Duration = Duration::from_secs(30);
 /// A response may be so large: 64 MiB. The events of one transaction come in one.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Keys of one page.
-const PAGE: i64 = 1000;
+/// Keys of one page, at least and at most. A page that did not come, because its values are large or the way is slow, is
+/// asked for with a tenth of them; so few are smaller than a response may be, as etcd takes no value above 1.5 MiB.
+const PAGE: (i64, i64) = (10, 1000);
 
 /// etcd, at one of its endpoints.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ struct Connection {
     /// Counts the endpoints that were left.
     turn: usize,
     client: Option<Client>,
+    /// Keys of the next page.
+    page: i64,
 }
 
 /// An endpoint that is being asked. Unless it answers, it is left.
@@ -59,7 +62,7 @@ impl Etcd {
     /// Nobody is asked yet. Which endpoint is the first differs from one daemon to the next.
     pub fn new(config: EtcdConfig) -> Self {
         let first = RandomState::new().hash_one(()) % config.endpoints.len().max(1) as u64;
-        let connection = Connection { turn: usize::try_from(first).unwrap_or_default(), client: None };
+        let connection = Connection { turn: usize::try_from(first).unwrap_or_default(), client: None, page: PAGE.1 };
         Self { config: Arc::new(config), connection: Arc::new(Mutex::new(connection)) }
     }
 
@@ -95,12 +98,19 @@ impl Etcd {
 
     /// The first keys from `from` on and before `to`, in their order, as of a revision; 0 is the newest.
     pub async fn page(&self, from: &[u8], to: &[u8], revision: i64) -> Result<Page, EtcdError> {
-        let options = GetOptions::new().with_range(to).with_limit(PAGE).with_revision(revision);
+        let limit = self.connection().page;
+        let options = GetOptions::new().with_range(to).with_limit(limit).with_revision(revision);
         let from = from.to_vec();
         let get = |client: Client| async move {
             client.kv_client().max_decoding_message_size(MAX_BYTES).get(from, Some(options)).await
         };
-        let mut found = self.call(get).await?;
+        let found = self.call(get).await;
+        self.connection().page = match &found {
+            Ok(_) => (2 * limit).min(PAGE.1),
+            Err(EtcdError::Compacted) => limit,
+            Err(_) => (limit / 10).max(PAGE.0),
+        };
+        let mut found = found?;
         let (cluster, revision) = at(found.header());
         let key = |found: etcd_client::KeyValue| {
             let created = found.create_revision();
@@ -221,7 +231,7 @@ impl Etcd {
     fn leave(&self, turn: usize) {
         let mut connection = self.connection();
         if connection.turn == turn {
-            *connection = Connection { turn: turn.wrapping_add(1), client: None };
+            (connection.turn, connection.client) = (turn.wrapping_add(1), None);
         }
     }
 
@@ -260,6 +270,7 @@ impl Watching {
                 return Ok(Heard { cluster, revision, is_progress, events });
             }
             Ok(None) => "the watch has ended".to_owned(),
+            Err(error) if told(&error).contains("message length too large") => return Err(EtcdError::TooMuch),
             Err(error) => told(&error),
         };
         self.etcd.leave(self.turn);

@@ -44,6 +44,9 @@ pub enum EtcdError {
     /// It has forgotten the revision.
     #[error("the revision is compacted away")]
     Compacted,
+    /// More has changed since the revision than is told at a time.
+    #[error("more has changed than one response may hold")]
+    TooMuch,
     /// No answer, or a refusal.
     #[error("etcd at {endpoint}: {why}")]
     Away {

@@ -61,6 +61,17 @@ impl Snapshot {
             shared: self.shared.clone(),
         }
     }
+
+    /// Trusts these. Routes come and go, and each may have had a policy of its own: those of no route and no answer are
+    /// let go now and then.
+    pub fn trust(&mut self, mut trusts: Trusts) {
+        if trusts.is_grown() {
+            let of_routes = self.table.iter().chain(self.removed.iter()).filter_map(|route| route.tls.as_deref());
+            let of_answers = self.resolvers.iter().map(|resolver| &**resolver.answer_tls());
+            trusts.keep_only(&of_routes.chain(of_answers).collect());
+        }
+        self.trusts = Arc::new(trusts);
+    }
 }
 
 /// The candidates for one node: static routes in the order of the table, then discovery. It holds the snapshot, and is

@@ -248,3 +248,20 @@ mod asked {
         assert_eq!(Some(began.elapsed()), DialConfig::default().race_after, "who needs it waits as for an upstream");
     }
 }
+
+#[test]
+fn tls_policies_that_no_route_has_any_more_are_let_go() {
+    let policy = |n: usize| {
+        Arc::new(TlsPolicy { server_name: Some(format!("n{n}")), insecure_skip_verify: true, ..TlsPolicy::default() })
+    };
+    let mut snapshot = Lab::new(1).snapshot.next();
+    snapshot.table.add(Route { tls: Some(policy(7)), ..route("^tls", 1) }).unwrap();
+    for n in 0..10_000 {
+        let mut trusts = snapshot.trusts.extended();
+        trusts.open(&policy(n)).unwrap();
+        snapshot.trust(trusts);
+    }
+    assert!(snapshot.trusts.get(&policy(7)).is_some());
+    let kept = (0..10_000).filter(|n| snapshot.trusts.get(&policy(*n)).is_some()).count();
+    assert!(kept < 200, "{kept}");
+}

@@ -50,6 +50,9 @@ pub enum NoAnswer {
     /// It answers, but what it says is not understood, and where that was found.
     #[error("gave an answer that is not understood: {0}")]
     Garbled(String),
+    /// It answers, but not this question: it refuses it or fails at it, and how it says so. It may know other nodes.
+    #[error("has no answer for this name: {0}")]
+    Refused(String),
     /// Nothing came in time.
     #[error("did not answer in time")]
     TimedOut,
@@ -62,5 +65,10 @@ impl NoAnswer {
     /// Whether the service itself says no; everything else is its failure, and an old answer is better than that.
     pub fn is_certain(&self) -> bool {
         matches!(self, Self::Unknown { .. } | Self::NotAskable(_))
+    }
+
+    /// Whether the service is there, and this node alone is none the wiser.
+    pub fn is_of_the_node(&self) -> bool {
+        matches!(self, Self::Garbled(_) | Self::Refused(_))
     }
 }

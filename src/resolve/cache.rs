@@ -13,6 +13,9 @@ use crate::node::NodeName;
 /// What came of a question: the answers in the order in which they are to be tried, never none; or why there are none.
 pub type Outcome = Result<Arc<[Answer]>, NoAnswer>;
 
+/// The most answers of a question that count.
+pub(super) const MOST_ANSWERS: usize = 256;
+
 /// How a resolver asks, and what it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Questions {
@@ -129,7 +132,7 @@ impl Cache {
     /// answer.
     pub(super) fn keep(&mut self, node: &NodeName, outcome: Result<Answers, NoAnswer>, now: Instant) -> Outcome {
         let (outcome, ttl) = match outcome {
-            Ok(answers) => (Ok(answers.list), answers.ttl.unwrap_or(self.limits.ttl).min(Self::LONGEST)),
+            Ok(answers) => (Ok(within_bounds(answers.list)), answers.ttl.unwrap_or(self.limits.ttl).min(Self::LONGEST)),
             Err(no) if no.is_certain() => {
                 let ttl = self.negative_ttl(&no);
                 (Err(no), ttl)
@@ -214,14 +217,14 @@ impl Cache {
 
     /// The service's own failure takes no answer away.
     fn keep_failure(&mut self, node: &NodeName, no: NoAnswer, now: Instant) -> Outcome {
-        let is_garbled = matches!(no, NoAnswer::Garbled(_));
+        let is_of_the_node = no.is_of_the_node();
         if let Some(old) = self.old(node, now) {
-            if let Some(known) = self.known.get_mut(node).filter(|_| is_garbled) {
+            if let Some(known) = self.known.get_mut(node).filter(|_| is_of_the_node) {
                 known.ask_again = now + self.limits.negative_ttl;
             }
             return Ok(old.answers);
         }
-        if is_garbled {
+        if is_of_the_node {
             self.insert(node, Err(no.clone()), self.limits.negative_ttl, now);
         }
         Err(no)
@@ -278,6 +281,14 @@ impl Known {
             age: now.saturating_duration_since(self.said),
             left: self.fresh_until.saturating_duration_since(now),
         }
+    }
+}
+
+/// A service may answer with as many as it likes, for each name that is kept; more than so many are never dialed.
+fn within_bounds(list: Arc<[Answer]>) -> Arc<[Answer]> {
+    match list.get(..MOST_ANSWERS) {
+        Some(first) if first.len() < list.len() => first.into(),
+        _ => list,
     }
 }
 
@@ -367,12 +378,12 @@ mod tests {
                 (Err(NoAnswer::Unknown { ttl }), _) => {
                     (Err(NoAnswer::Unknown { ttl }), ttl.map_or(5, |ttl| ttl.as_secs().min(5)))
                 }
-                (Err(NoAnswer::Garbled(_)), Some(old)) => {
+                (Err(NoAnswer::Garbled(_) | NoAnswer::Refused(_)), Some(old)) => {
                     let (_, fact) = self.known.iter_mut().find(|(of, _)| *of == node).unwrap();
                     fact.ask_again = self.now + 5;
                     return Ok(old.answers);
                 }
-                (Err(no @ NoAnswer::Garbled(_)), None) => (Err(no), 5),
+                (Err(no @ (NoAnswer::Garbled(_) | NoAnswer::Refused(_))), None) => (Err(no), 5),
                 (Err(no), old) => return old.map_or(Err(no), |old| Ok(old.answers)),
             };
             let before = self.known.iter().position(|(of, _)| *of == node).map(|index| self.known.remove(index));
@@ -407,6 +418,7 @@ mod tests {
             3 => (any::<u16>(), ttl()).prop_map(|(port, ttl)| Ok(answers(port, ttl))),
             1 => ttl().prop_map(|ttl| Err(NoAnswer::Unknown { ttl: ttl.map(Duration::from_secs) })),
             1 => Just(Err(NoAnswer::Garbled("?".to_owned()))),
+            1 => Just(Err(NoAnswer::Refused("?".to_owned()))),
             1 => Just(Err(NoAnswer::TimedOut)),
         ]
     }

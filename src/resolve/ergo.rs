@@ -5,11 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::host::{addresses_of, first_to_answer};
 use super::{Answer, Answers, Ask, Asking, NoAnswer};
+use crate::config::visible;
 use crate::dial::DialError;
 use crate::dialect::ergo::{Packet, WHOLE, answers, host_part};
 use crate::node::NodeName;
@@ -29,6 +32,9 @@ const AGAIN: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(
 
 /// What a registrar says of a node that it does not know (gen.ErrUnknown).
 const UNKNOWN: &str = "unknown";
+
+/// So many characters of any other error are told.
+const MOST_OF_AN_ERROR: usize = 80;
 
 impl Ergo {
     /// Where a registrar listens, unless it is told otherwise.
@@ -81,12 +87,19 @@ async fn question(registrar: SocketAddr, node: &NodeName) -> Result<Arc<[Answer]
     loop {
         socket.send(&question).await.map_err(away)?;
         let pause = pauses.next().unwrap_or(Duration::MAX);
-        if let Ok(received) = timeout(pause, socket.recv(&mut buffer)).await {
+        if let Ok(received) = timeout(pause, received(&socket, &mut buffer)).await {
             let length = received.map_err(away)?;
             let answer = buffer.get(..length).unwrap_or_default();
             return read(answer, node).map_err(|error| at(registrar, error));
         }
     }
+}
+
+/// What comes, or that nobody listens there: the kernel says so by an error of the socket, for which reading alone does
+/// not wait.
+async fn received(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    let receive = || Ok(rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?.0);
+    socket.async_io(Interest::READABLE | Interest::ERROR, receive).await
 }
 
 fn read(answer: &[u8], node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
@@ -98,7 +111,11 @@ fn read(answer: &[u8], node: &NodeName) -> Result<Arc<[Answer]>, NoAnswer> {
         Ok(Some((Packet::Resolved { error: Some(error), .. }, _))) if error == UNKNOWN => {
             Err(NoAnswer::Unknown { ttl: None })
         }
-        Ok(Some((Packet::Resolved { error: Some(error), .. }, _))) => Err(NoAnswer::Away(format!("it says `{error}`"))),
+        Ok(Some((Packet::Resolved { error: Some(error), .. }, _))) => {
+            // It may be long, and of any characters.
+            let error: String = visible(&error).chars().take(MOST_OF_AN_ERROR).collect();
+            Err(NoAnswer::Refused(format!("it says `{error}`")))
+        }
         Ok(Some(_)) => Err(NoAnswer::Garbled("it is no answer, but another packet".to_owned())),
         Ok(None) => Err(NoAnswer::Garbled(format!("it ends after {} bytes", answer.len()))),
         Err(bad) => Err(NoAnswer::Garbled(bad.to_string())),
@@ -112,7 +129,7 @@ fn no_way() -> NoAnswer {
 fn at(registrar: SocketAddr, no: NoAnswer) -> NoAnswer {
     match no {
         NoAnswer::Garbled(why) => NoAnswer::Garbled(format!("{registrar}: {why}")),
-        NoAnswer::Away(why) => NoAnswer::Away(format!("{registrar}: {why}")),
+        NoAnswer::Refused(why) => NoAnswer::Refused(format!("{registrar}: {why}")),
         no => no,
     }
 }
@@ -166,7 +183,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_answer_is_said() {
         assert_eq!(asked(&[resolved(&[], Some("unknown"))]).await, Err(NoAnswer::Unknown { ttl: None }));
-        assert_eq!(failed(asked(&[resolved(&[], Some("no"))]).await), "is away: 127.0.0.1:PORT: it says `no`");
+        let no = failed(asked(&[resolved(&[], Some("no"))]).await);
+        assert_eq!(no, "has no answer for this name: 127.0.0.1:PORT: it says `no`");
+        let long = failed(asked(&[resolved(&[], Some(&format!("\x1b[2J\n{}", "y".repeat(30_000))))]).await);
+        assert_eq!(
+            long,
+            format!("has no answer for this name: 127.0.0.1:PORT: it says `\u{fffd}[2J\u{fffd}{}`", "y".repeat(75))
+        );
         let garbled = async |answer: &[u8]| {
             let text = failed(asked(&[answer.to_vec()]).await);
             text.strip_prefix("gave an answer that is not understood: 127.0.0.1:PORT: ").unwrap().to_owned()
@@ -179,11 +202,13 @@ mod tests {
         assert_eq!(garbled(&other).await, "it is no answer, but another packet");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn where_nobody_listens_it_is_known_at_once() {
+        let began = tokio::time::Instant::now();
         let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
         let refused = Ergo::new(gone.port(), Arc::default()).ask(node()).await;
         assert_eq!(failed(refused), "is away: 127.0.0.1:PORT: connection refused");
+        assert_eq!(began.elapsed(), Duration::ZERO);
         let no_host = Ergo::new(1, Arc::default()).ask(NodeName::parse("db").unwrap()).await;
         assert!(matches!(no_host, Err(NoAnswer::NotAskable(_))));
     }

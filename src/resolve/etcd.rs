@@ -1,10 +1,10 @@
 //! What Ergo's etcd registrar writes (etcd/client.go of ergo-services/registrar): a key for each node, whose value is its
 //! routes in EDF and base64. From the first question on the keys are watched, and what is known follows them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -23,7 +23,8 @@ struct Inner {
     etcd: Etcd,
     /// What each key begins with; the node's name follows.
     prefix: String,
-    is_watched: AtomicBool,
+    /// What follows them, from the first question on.
+    watch: OnceLock<AbortHandle>,
     updates: OnceLock<Weak<dyn Updates>>,
     dice: Dice,
 }
@@ -35,7 +36,7 @@ impl EtcdNodes {
     /// Nothing is asked yet.
     pub fn new(config: EtcdConfig, prefix: String) -> Self {
         let (etcd, dice) = (Etcd::new(config), Dice::random());
-        Self(Arc::new(Inner { etcd, prefix, is_watched: AtomicBool::new(false), updates: OnceLock::new(), dice }))
+        Self(Arc::new(Inner { etcd, prefix, watch: OnceLock::new(), updates: OnceLock::new(), dice }))
     }
 }
 
@@ -43,10 +44,7 @@ impl Ask for EtcdNodes {
     fn ask(&self, node: NodeName) -> Asking {
         let this = Arc::clone(&self.0);
         Box::pin(async move {
-            if !this.is_watched.swap(true, Ordering::Relaxed) {
-                // It ends with the resolver.
-                tokio::spawn(watch(Arc::downgrade(&this)));
-            }
+            this.watch.get_or_init(|| tokio::spawn(watch(Arc::downgrade(&this))).abort_handle());
             let found = this.etcd.get(format!("{}{node}", this.prefix)).await;
             let found = found.map_err(|error| NoAnswer::Away(error.to_string()))?;
             this.read(&node, found.value.as_ref().map(|(value, _)| value.as_slice()))
@@ -82,6 +80,15 @@ impl Inner {
         let version = u64::try_from(event.revision).unwrap_or_default();
         self.updates()?.put(&node, self.read(&node, event.put.as_ref().map(|(value, _)| value.as_slice())), version);
         Some(())
+    }
+}
+
+/// It may be long until etcd says something: the watch ends with the resolver all the same.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.get() {
+            watch.abort();
+        }
     }
 }
 

@@ -63,8 +63,8 @@ struct Inside {
     /// How often changes may have been missed.
     doubts: u64,
     counts: Counts,
-    /// From when on the log may hear of an answer that is not understood.
-    garbled_again: Instant,
+    /// From when on the log may hear again of an answer that is of no use.
+    tell_again: Instant,
 }
 
 /// What a request for a node comes to.
@@ -80,8 +80,8 @@ enum Look {
 impl Resolver {
     /// The most questions at once: what is asked for more is refused, and a service that hangs does not fill the memory.
     const QUESTIONS: usize = 256;
-    /// The log hears of answers that are not understood once in so long.
-    const GARBLED_PAUSE: Duration = Duration::from_secs(1);
+    /// The log hears of answers that are of no use once in so long.
+    const TELL_PAUSE: Duration = Duration::from_secs(1);
 
     /// One that knows nothing yet; nothing is asked before a request wants it. `kind` is the `type` of the service, and
     /// `answer_tls` how TLS is spoken to a node whose answer says that it speaks TLS.
@@ -283,10 +283,16 @@ impl Resolver {
             Ok(_) | Err(NoAnswer::Unknown { .. }) => self.answered(inside, node, now),
             Err(NoAnswer::Garbled(error)) => {
                 self.answered(inside, node, now);
-                if now >= inside.garbled_again {
-                    inside.garbled_again = now + Self::GARBLED_PAUSE;
+                if inside.may_tell(now) {
                     let (resolver, service) = self.names(node);
                     warn!(resolver, service, %node, error, "resolver was not understood");
+                }
+            }
+            Err(NoAnswer::Refused(error)) => {
+                self.answered(inside, node, now);
+                if inside.may_tell(now) {
+                    let (resolver, service) = self.names(node);
+                    warn!(resolver, service, %node, error, "resolver has no answer for a node");
                 }
             }
         }
@@ -350,8 +356,17 @@ impl Inside {
             asking: HashMap::new(),
             doubts: 0,
             counts: Counts::new(now),
-            garbled_again: now,
+            tell_again: now,
         }
+    }
+
+    /// Whether the log hears of one more answer that is of no use.
+    fn may_tell(&mut self, now: Instant) -> bool {
+        let may = now >= self.tell_again;
+        if may {
+            self.tell_again = now + Resolver::TELL_PAUSE;
+        }
+        may
     }
 
     fn look(&mut self, node: &NodeName, service: &str, now: Instant) -> Look {

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
+use super::cache::MOST_ANSWERS;
 use super::{Answer, NoAnswer};
 use crate::route::{Asked, HostPort, TlsPolicy, Upstream};
-
-/// The most targets of one question.
-const MOST: usize = 256;
 
 /// Where an answer leads, ready to be dialed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +65,7 @@ impl<'a> Override<'a> {
                 let Some(port) = own.or(self.port).or(answer.port) else { continue };
                 let upstream = Upstream { host: host.clone(), port };
                 let target = Target { upstream, tls: tls.cloned(), certified: certified.cloned() };
-                if targets.len() < MOST && !targets.contains(&target) {
+                if targets.len() < MOST_ANSWERS && !targets.contains(&target) {
                     targets.push(target);
                 }
             }
@@ -146,6 +144,6 @@ mod tests {
     #[test]
     fn a_flood_of_answers_is_cut() {
         let answers: Vec<_> = (1..2000).map(|port| answer("a", Some(port), None)).collect();
-        assert_eq!(Override::of_discovery(None).apply(&answers, &policy("said")).unwrap().len(), MOST);
+        assert_eq!(Override::of_discovery(None).apply(&answers, &policy("said")).unwrap().len(), MOST_ANSWERS);
     }
 }

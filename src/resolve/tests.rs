@@ -237,6 +237,28 @@ async fn an_answer_that_is_not_understood_concerns_its_node_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_refuses_a_node_is_asked_for_others_as_ever() {
+    let mut lab = Lab::new();
+    let refused = || NoAnswer::Refused("it says no".to_owned());
+    lab.asks("db@x", port(1)).await.unwrap();
+    assert_eq!(lab.asks("web@x", Err(refused())).await, Err(refused()));
+    assert_eq!(lab.now("web@x"), Err(refused()));
+    assert_eq!(lab.asks("new@x", port(2)).await, known(2));
+    advance(secs(30)).await;
+    assert_eq!(lab.asks("db@x", Err(refused())).await, known(1), "the old answer is better than that");
+    assert_eq!((lab.resolver.status().state, lab.now("db@x")), (State::Up, known(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_any_number_of_answers_the_first_256_are_kept() {
+    let mut lab = Lab::new();
+    let one = port(1).unwrap().list[0].clone();
+    let many = Answers { list: vec![one; 10_000].into(), ttl: None };
+    assert_eq!(lab.asks("db@x", Ok(many)).await.unwrap().len(), 256);
+    assert_eq!(lab.now("db@x").unwrap().len(), 256);
+}
+
+#[tokio::test(start_paused = true)]
 async fn questions_at_once_are_bounded_and_what_is_over_that_is_told_at_once() {
     let mut lab = Lab::new();
     lab.asks("db@x", port(1)).await.unwrap();

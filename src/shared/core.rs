@@ -128,7 +128,7 @@ impl Shared {
         let (table, removed) = (&mut next.table, &mut next.removed);
         let mut tables = Tables { table, removed, edits, trusts: Some(&mut trusts), resolvers: &resolvers };
         let laid = self.layer.follow(change, &mut tables);
-        next.trusts = Arc::new(trusts);
+        next.trust(trusts);
         if (laid.added, laid.removed, laid.changed) == (0, 0, 0) {
             next.generation = old.generation;
         }

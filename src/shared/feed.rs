@@ -101,7 +101,8 @@ impl Task {
         while !self.changes.is_closed() {
             let Err(broken) = self.ask().await else { continue };
             match &broken {
-                Broken::Etcd(EtcdError::Compacted) => {
+                // Page by page.
+                Broken::Etcd(EtcdError::Compacted | EtcdError::TooMuch) => {
                     self.follower.again();
                     continue;
                 }

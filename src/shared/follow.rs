@@ -1,11 +1,11 @@
 //! What is read and watched becomes changes, revision by revision. No socket, no clock: whoever has these asks
 //! [`Follower::want`] what to ask etcd for, and hands over what it says.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::held::{Change, Held, Item, Name};
 use super::keys::{FORMAT, Head, Id, Keys, Part, SetName, range_end};
+use super::staged::Staged;
 use crate::etcd::{Event, KeyValue};
 
 /// Follows the keys of one table.
@@ -14,7 +14,7 @@ pub struct Follower {
     keys: Keys,
     held: Held,
     /// The sets whose writing was seen from its beginning. Any other is read when it comes into force.
-    staged: HashMap<SetName, HashMap<Id, Item>>,
+    staged: Staged,
     state: State,
 }
 
@@ -31,7 +31,8 @@ enum State {
 #[derive(Debug)]
 struct Reading {
     read: Held,
-    by_hand: Vec<(Name, KeyValue)>,
+    /// Each with the revision at which it came to be.
+    by_hand: Vec<(i64, Item)>,
     /// What is left to read, the next one last. The first of all is the head's.
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
     has_head: bool,
@@ -90,18 +91,15 @@ pub enum Unfit {
 }
 
 impl Follower {
-    /// Sets that are being written take no more: 64 MiB. A larger one is read once it is in force.
-    const MAX_STAGED: usize = 64 << 20;
-
     /// One that knows nothing yet.
     pub fn new(keys: Keys) -> Self {
         let state = State::Reading(Reading::new(&keys));
-        Self { keys, held: Held::default(), staged: HashMap::new(), state }
+        Self { keys, held: Held::default(), staged: Staged::default(), state }
     }
 
     /// One that goes on where another has ended.
     pub fn resume(keys: Keys, held: Held) -> Self {
-        Self { keys, held, staged: HashMap::new(), state: State::Following }
+        Self { keys, held, staged: Staged::default(), state: State::Following }
     }
 
     /// What is in force.
@@ -223,7 +221,7 @@ impl Follower {
                 Part::Head => change.head = Some(Arc::new(self.head(event)?)),
                 Part::Hand(name) => self.by_hand(Name::by_hand(name), event, &mut change),
                 Part::Set(set, id) => self.of_set(set, id, event, &mut change),
-                Part::Stage(set) if event.put.is_some() => drop(self.staged.insert(set.into(), HashMap::new())),
+                Part::Stage(set) if event.put.is_some() => self.staged.begin(set),
                 Part::Stage(set) => ended.push(set),
                 Part::Other => {}
             }
@@ -232,7 +230,7 @@ impl Follower {
         if let Some(head) = change.head.clone().filter(|head| set_of(self.held.head.as_deref()) != Some(&head.set)) {
             self.switch(&head.set, &mut change)?;
         }
-        ended.into_iter().for_each(|set| drop(self.staged.remove(set)));
+        ended.into_iter().for_each(|set| drop(self.staged.take(set)));
         if self.held.fits(&change) { Ok(change) } else { Err(self.digest(change.head.as_deref())) }
     }
 
@@ -265,27 +263,14 @@ impl Follower {
                 Some(item) => change.upsert.push(item),
                 None => change.remove.push(Name::of_id(id)),
             }
-        } else if let Some(staged) = self.staged.get_mut(set) {
-            match item {
-                Some(item) => drop(staged.insert(Id::read(id), item)),
-                None => drop(staged.remove(&Id::read(id))),
-            }
-            self.bound(set);
-        }
-    }
-
-    /// What is staged may be as large as somebody likes.
-    fn bound(&mut self, set: &str) {
-        let size = |item: &Item| item.value.as_ref().map_or(0, |value| value.len());
-        let is_round = self.staged.get(set).is_some_and(|staged| staged.len().is_multiple_of(1000));
-        if is_round && self.staged.values().flat_map(HashMap::values).map(size).sum::<usize>() > Self::MAX_STAGED {
-            self.staged.remove(set);
+        } else {
+            self.staged.write(set, Id::read(id), item);
         }
     }
 
     /// Puts a set in the place of the one in force.
     fn switch(&mut self, set: &str, change: &mut Change) -> Result<(), Unfit> {
-        let staged = self.staged.remove(set).ok_or_else(|| Unfit::Unseen(set.into()))?;
+        let staged = self.staged.take(set).ok_or_else(|| Unfit::Unseen(set.into()))?;
         let is_pushed = |name: &Name| name.id().is_some();
         // What the same transaction did to the old set is of no account.
         change.remove.retain(|name| !is_pushed(name));
@@ -317,7 +302,10 @@ impl Reading {
             match keys.part(&key.key) {
                 Part::Head => self.read.head = Some(Arc::new(read_head(keys, &key.value)?)),
                 Part::Set(_, id) => self.read.put(Item::pushed(id, &key.value)),
-                Part::Hand(name) => self.by_hand.push((Name::by_hand(name), key)),
+                Part::Hand(name) => {
+                    let item = Item::by_hand(Name::by_hand(name), key.created, 0, &key.value);
+                    self.by_hand.push((key.created, item));
+                }
                 Part::Stage(_) | Part::Other => {}
             }
         }
@@ -339,10 +327,10 @@ impl Reading {
 
     fn finish(self) -> Held {
         let Self { mut read, mut by_hand, .. } = self;
-        by_hand.sort_unstable_by(|(one, at), (other, then)| (at.created, one).cmp(&(then.created, other)));
-        for created in by_hand.chunk_by(|(_, one), (_, other)| one.created == other.created) {
-            for (nth, (name, key)) in created.iter().enumerate() {
-                read.put(Item::by_hand(name.clone(), key.created, nth, &key.value));
+        by_hand.sort_unstable_by(|(one, first), (other, second)| (one, &first.name).cmp(&(other, &second.name)));
+        for together in by_hand.chunk_by(|(one, _), (other, _)| one == other) {
+            for (nth, (created, item)) in together.iter().enumerate() {
+                read.put(item.clone().numbered(*created, nth));
             }
         }
         read

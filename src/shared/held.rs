@@ -181,6 +181,11 @@ impl Item {
         Self { name, came: came(created, nth), value }
     }
 
+    /// The same as the `nth` by hand of this revision.
+    pub(super) fn numbered(self, created: i64, nth: usize) -> Self {
+        Self { came: came(created, nth), ..self }
+    }
+
     /// The revision at which one by hand came to be.
     fn created(&self) -> i64 {
         i64::try_from(self.came >> NTH_BITS).unwrap_or_default()

@@ -16,6 +16,8 @@
 mod keys;
 // What the keys hold at one revision, and what changed in it.
 mod held;
+// Sets that are being written.
+mod staged;
 // What is read and watched becomes changes, revision by revision.
 mod follow;
 // The transactions that put a table in the place of another.

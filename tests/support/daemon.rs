@@ -135,6 +135,12 @@ impl Daemon {
         self.folder.socket()
     }
 
+    /// The bytes of memory that it has.
+    pub fn resident(&self) -> usize {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid().as_raw_nonzero())).unwrap();
+        statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+    }
+
     /// How many lines the log has: a mark for [`wait_after`](Self::wait_after).
     pub fn mark(&self) -> usize {
         self.log.lines.lock().unwrap().0.len()

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use portolan::etcd::{Etcd as Asked, EtcdConfig, Op, Txn};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -59,6 +60,40 @@ impl Etcd {
 
     pub fn delete(&self, key: &str) {
         self.ctl(&["del", key]);
+    }
+
+    /// Puts as many as there are, by several at a time.
+    pub fn fill(&self, keys: impl Iterator<Item = (String, String)>) {
+        let etcd = Asked::new(EtcdConfig { endpoints: vec![self.endpoint()], user: None, tls: None });
+        let mut pieces = vec![Txn::default()];
+        let mut bytes = 0;
+        for (key, value) in keys {
+            bytes += key.len() + value.len();
+            if bytes > 1_000_000 || pieces.last().unwrap().then.len() == 100 {
+                pieces.push(Txn::default());
+                bytes = key.len() + value.len();
+            }
+            pieces.last_mut().unwrap().then.push(Op::Put(key, value));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut running = tokio::task::JoinSet::new();
+            for piece in pieces {
+                let etcd = etcd.clone();
+                running.spawn(async move { etcd.run(&piece, None).await });
+                if running.len() == 16 {
+                    running.join_next().await.unwrap().unwrap().unwrap();
+                }
+            }
+            running.join_all().await.into_iter().for_each(|done| assert!(done.unwrap()));
+        });
+    }
+
+    /// How many watches it serves.
+    pub fn watchers(&self) -> usize {
+        let metrics = self.http("/metrics").unwrap();
+        let watchers = metrics.lines().find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
+        watchers.unwrap().parse().unwrap()
     }
 
     /// The keys under a prefix.
@@ -125,15 +160,16 @@ impl Etcd {
             // Its TLS is not what is tested here.
             return TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
         }
-        let ask = || {
-            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
-            stream.set_read_timeout(Some(HANG.min(Duration::from_secs(2)))).ok()?;
-            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
-            Some(answer.contains("\"health\":\"true\""))
-        };
-        ask().unwrap_or(false)
+        self.http("/health").is_some_and(|answer| answer.contains("\"health\":\"true\""))
+    }
+
+    fn http(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
+        stream.set_read_timeout(Some(HANG.min(Duration::from_secs(2)))).ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod epmd;
 pub mod etcd;
 pub mod manager;
 pub mod node;
+pub mod packets;
 pub mod registrar;
 pub mod tls;
 

@@ -1,6 +1,6 @@
 //! All [`Trust`]s of a table, and their reload: what did not change stays, and what is bad leaves the old in force.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -26,6 +26,8 @@ pub struct Trusts {
     previous_system: Option<SystemRoots>,
     /// What each file was before it was read.
     files: BTreeMap<PathBuf, Print>,
+    /// How many there were when those that nobody uses were let go last.
+    used: usize,
     provider: Arc<CryptoProvider>,
 }
 
@@ -74,6 +76,7 @@ impl Trusts {
             system: None,
             previous_system: previous.and_then(|previous| previous.system.clone()),
             files: BTreeMap::new(),
+            used: 0,
             provider: Arc::new(aws_lc_rs::default_provider()),
         }
     }
@@ -86,9 +89,32 @@ impl Trusts {
             system: self.system.clone(),
             previous_system: None,
             files: self.files.clone(),
+            used: self.used,
             provider: Arc::clone(&self.provider),
         }
     }
+
+    /// Whether it is time to look which of them are still used: a look costs as much as the table is large.
+    pub fn is_grown(&self) -> bool {
+        self.trusts.len() > 2 * self.used + Self::SPARE
+    }
+
+    /// Lets go of all others, and of the files that they alone have named.
+    pub fn keep_only(&mut self, used: &HashSet<&TlsPolicy>) {
+        let gone: HashSet<PathBuf> = self
+            .trusts
+            .keys()
+            .filter(|policy| !used.contains(&***policy))
+            .flat_map(|policy| named_files(policy).map(Path::to_owned).collect::<Vec<_>>())
+            .collect();
+        self.trusts.retain(|policy, _| used.contains(&**policy));
+        let still: HashSet<&Path> = self.trusts.keys().flat_map(|policy| named_files(policy)).collect();
+        self.files.retain(|file, _| !gone.contains(file) || still.contains(file.as_path()));
+        self.used = self.trusts.len();
+    }
+
+    /// So many more than are used may be kept.
+    const SPARE: usize = 100;
 
     /// Reads the files of a policy and makes its Trust. Blocks on the file system: for the builder's thread.
     ///
@@ -176,6 +202,19 @@ mod tests {
         drop(first);
         assert!(gone.upgrade().is_none());
         assert_eq!(second.open(&policy), Ok(Opened::Fresh));
+    }
+
+    #[test]
+    fn what_nobody_uses_is_let_go_with_its_files() {
+        let lab = Lab::new();
+        let (used, unused) =
+            (Arc::new(lab.policy()), Arc::new(TlsPolicy { identity: Some(lab.client()), ..lab.policy() }));
+        let mut trusts = Trusts::new(None);
+        trusts.open(&used).unwrap();
+        trusts.open(&unused).unwrap();
+        trusts.keep_only(&HashSet::from([&*used]));
+        assert!(trusts.get(&used).is_some() && trusts.get(&unused).is_none());
+        assert_eq!(trusts.files().map(|(path, _)| path.file_name().unwrap()).collect::<Vec<_>>(), ["ca.pem"]);
     }
 
     #[test]

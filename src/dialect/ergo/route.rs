@@ -18,6 +18,9 @@ const NAME: &str = "#ergo.services/ergo/gen/Route";
 /// A route without any text: three of its strings' lengths for each version, host, port and TLS.
 pub(super) const LEAST: usize = 2 + 2 + 1 + 2 * 4 * 2;
 
+/// No host and no version is longer: what is kept of a node is bounded.
+const LONGEST: usize = 255;
+
 /// Where a node listens, as it registers itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GenRoute {
@@ -52,9 +55,10 @@ impl Version {
         Self { name: name.to_owned(), release: "R1".to_owned(), commit: String::new(), license: "MIT".to_owned() }
     }
 
-    /// As Ergo writes it, `EHS:R1`; `None` of an empty one.
+    /// As Ergo writes it, `EHS:R1`; `None` of an empty one, and of one that is none by its length.
     fn shown(&self) -> Option<Arc<str>> {
-        (!self.name.is_empty()).then(|| format!("{}:{}", self.name, self.release).into())
+        let is_one = !self.name.is_empty() && self.name.len() + self.release.len() < LONGEST;
+        is_one.then(|| format!("{}:{}", self.name, self.release).into())
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, BadEdf> {
@@ -131,6 +135,7 @@ pub fn answers(node: &NodeName, routes: &[GenRoute]) -> Option<Arc<[Answer]>> {
     let own_host = host_part(node);
     let answer = |route: &GenRoute| {
         let host = Some(route.host.as_str()).filter(|host| !host.is_empty()).or(own_host)?;
+        let host = Some(host).filter(|host| host.len() <= LONGEST)?;
         let host = IpAddr::from_str(host).map_or_else(|_| Host::Name(host.into()), Host::Ip);
         let (handshake, proto) = (route.handshake.shown(), route.proto.shown());
         let port = Some(route.port).filter(|port| *port != 0)?;
@@ -211,6 +216,10 @@ pub(super) mod tests {
         assert_eq!(shown, ["10.0.0.7:Some(1) Some(false)", "h:Some(2) Some(true)"]);
         assert_eq!(answers(&node("db"), &[route("", 1, false)]), None);
         assert_eq!(answers(&node("a@b@c"), &[route("", 1, false)]), None);
+        assert_eq!(answers(&node("db@x"), &[route(&"h".repeat(256), 1, false)]), None);
+        let mut long = route("h", 1, false);
+        long.handshake.release = "1".repeat(60_000);
+        assert_eq!(answers(&node("db@x"), &[long]).unwrap()[0].handshake, None);
         let versions = answers(&node("db@x"), &[route("", 1, false)]).unwrap();
         assert_eq!(versions[0].handshake.as_deref(), Some("EHS:R1"));
     }

@@ -60,7 +60,8 @@ impl Servers {
         let mut name = name.clone();
         let mut ttl = Duration::MAX;
         for _ in 0..ALIASES {
-            match Said::by(&self.ask(&name, kind).await?, &name, kind)? {
+            let (server, response) = self.ask(&name, kind).await?;
+            match Said::by(&response, &name, kind).map_err(|no| at(server, no))? {
                 Said::Records(found) => return Ok(found.for_at_most(ttl)),
                 Said::Nothing { ttl: nothing } => {
                     return Err(NoAnswer::Unknown { ttl: nothing.map(|nothing| nothing.min(ttl)) });
@@ -74,8 +75,8 @@ impl Servers {
         Err(NoAnswer::Garbled(format!("the name is an alias of an alias, and so on, more than {ALIASES} times")))
     }
 
-    /// What the first server says that says anything.
-    async fn ask(&self, name: &Name, kind: RecordType) -> Result<DnsResponse, NoAnswer> {
+    /// What the first server says that says anything, and which one that is.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<(SocketAddr, DnsResponse), NoAnswer> {
         let (first, count) = (self.first.load(Ordering::Relaxed), self.list.len());
         let mut waiting = (0..count).map(|place| (first + place) % count);
         let mut asked = JoinSet::new();
@@ -103,9 +104,10 @@ impl Servers {
     }
 }
 
-/// The first of two failures, unless it says nothing.
+/// The first of two failures, unless it says nothing; a server that is there tells more than one that is not.
 fn telling(first: NoAnswer, second: NoAnswer) -> NoAnswer {
-    if first == NoAnswer::TimedOut { second } else { first }
+    let is_told_more = !first.is_of_the_node() && second.is_of_the_node();
+    if is_told_more || first == NoAnswer::TimedOut { second } else { first }
 }
 
 impl Server {
@@ -121,10 +123,14 @@ impl Server {
         Ok(Self { address, pool: NameServerPool::from_config([config], context, Sockets::default()) })
     }
 
-    async fn ask(&self, query: Query) -> Result<DnsResponse, NoAnswer> {
+    async fn ask(&self, query: Query) -> Result<(SocketAddr, DnsResponse), NoAnswer> {
         let said = self.pool.lookup(query, DnsRequestOptions::default()).first_answer().await;
-        said.map_err(|error| no_answer(self.address, error))
+        said.map(|said| (self.address, said)).map_err(|error| no_answer(self.address, error))
     }
+}
+
+fn at(server: SocketAddr, no: NoAnswer) -> NoAnswer {
+    if let NoAnswer::Garbled(why) = no { NoAnswer::Garbled(format!("{server}: {why}")) } else { no }
 }
 
 fn no_answer(server: SocketAddr, error: NetError) -> NoAnswer {
@@ -132,7 +138,8 @@ fn no_answer(server: SocketAddr, error: NetError) -> NoAnswer {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
             NoAnswer::Unknown { ttl: none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())) }
         }
-        NetError::Dns(DnsError::ResponseCode(code)) => NoAnswer::Away(format!("{server} says `{code}`")),
+        // One zone that is broken, or that the server does not serve, says nothing of the others (RFC 9520).
+        NetError::Dns(DnsError::ResponseCode(code)) => NoAnswer::Refused(format!("{server} says `{code}`")),
         NetError::Timeout => NoAnswer::TimedOut,
         // The library's own words for it hide the reason as well.
         NetError::NoConnections => NoAnswer::Away(format!("{server} cannot be reached")),

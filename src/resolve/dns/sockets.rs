@@ -4,11 +4,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider, TokioTime};
-use tokio::io::ReadBuf;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 
 /// Makes sockets, and holds the tasks that serve them.
@@ -17,9 +18,14 @@ pub(super) struct Sockets(TokioRuntimeProvider);
 
 /// A socket that hears one server.
 pub(super) struct Connected {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     server: SocketAddr,
+    /// Why it will hear nothing.
+    failure: Mutex<Failure>,
 }
+
+/// Ends when the kernel says that nobody listens there: an error of the socket, for which reading alone does not wait.
+type Failure = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 
 type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
@@ -46,7 +52,9 @@ impl RuntimeProvider for Sockets {
         Box::pin(async move {
             let socket = UdpSocket::bind(local).await?;
             socket.connect(server).await?;
-            Ok(Connected { socket, server })
+            let socket = Arc::new(socket);
+            let failure = Mutex::new(failure(Arc::clone(&socket)));
+            Ok(Connected { socket, server, failure })
         })
     }
 }
@@ -56,11 +64,28 @@ impl DnsUdpSocket for Connected {
 
     fn poll_recv_from(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         let mut buffer = ReadBuf::new(buffer);
-        ready!(self.socket.poll_recv(cx, &mut buffer))?;
-        Poll::Ready(Ok((buffer.filled().len(), self.server)))
+        if let Poll::Ready(received) = self.socket.poll_recv(cx, &mut buffer) {
+            return Poll::Ready(received.map(|()| (buffer.filled().len(), self.server)));
+        }
+        // Nothing that holds the lock can panic half-way through a change.
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_mut().poll(cx).map(|error| {
+            *failure = Box::pin(std::future::pending());
+            Err(error)
+        })
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, bytes: &[u8], _server: SocketAddr) -> Poll<io::Result<usize>> {
         self.socket.poll_send(cx, bytes)
     }
+}
+
+fn failure(socket: Arc<UdpSocket>) -> Failure {
+    Box::pin(async move {
+        let failed = socket.async_io(Interest::ERROR, || match socket.take_error()? {
+            Some(error) => Ok(error),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        });
+        failed.await.unwrap_or_else(|error| error)
+    })
 }

@@ -300,12 +300,20 @@ async fn what_no_server_answers_is_said_with_its_name() {
         assert!(!no.is_certain(), "{no}");
         no.to_string().replace(&server.address.to_string(), "SERVER")
     };
+    let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let began = tokio::time::Instant::now();
+    let gone = text(&Server { address: gone, asked: Arc::default() }).await;
+    assert!(gone.starts_with("is away: SERVER"), "{gone}");
+    assert!(began.elapsed() < Duration::from_secs(2), "it is known before the time is over");
     let fails = Server::new(Habit::Says(ResponseCode::ServFail), &[]).await;
-    assert_eq!(text(&fails).await, "is away: SERVER says `Server Failure`");
+    assert_eq!(text(&fails).await, "has no answer for this name: SERVER says `Server Failure`");
     let babbles = text(&Server::new(Babbles, &[]).await).await;
     assert!(babbles.starts_with("gave an answer that is not understood: SERVER: "), "{babbles}");
     let strays = text(&Server::new(Strays, &[]).await).await;
-    assert_eq!(strays, "gave an answer that is not understood: the answer is about other names than host.test.");
+    assert_eq!(
+        strays,
+        "gave an answer that is not understood: SERVER: the answer is about other names than host.test."
+    );
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ mod tests {
     async fn work_yields_and_leaves_its_caller_as_it_was() {
         let nice = || rustix::process::nice(0).unwrap();
         let before = nice();
-        assert_eq!(aside(nice).await.unwrap(), before + NICE);
+        // Nobody is nicer than 19, where the tests are nice themselves.
+        assert_eq!(aside(nice).await.unwrap(), (before + NICE).min(19));
         assert_eq!(nice(), before);
     }
 

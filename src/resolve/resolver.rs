@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{field, info, warn};
 
 use super::cache::{Cache, Held, Old};
-use super::outage::{Away, Outages};
+use super::outage::{Away, Failure, Outages};
 use super::question::{Question, Waiting};
 use super::status::{Counts, State, Status};
 use super::{Answer, Answers, Ask, Home, KnownAnswer, NoAnswer, Outcome, Questions, Updates};
@@ -66,6 +66,9 @@ struct Inside {
     /// From when on the log may hear again of an answer that is of no use.
     tell_again: Instant,
 }
+
+/// The log's words for a node that a service which is there does not answer about.
+const NO_ANSWER: &str = "resolver has no answer for a node";
 
 /// What a request for a node comes to.
 enum Look {
@@ -238,13 +241,16 @@ impl Resolver {
         if is_wanted {
             inside.asking.remove(node);
         }
-        if let Some(outcome) = &outcome {
+        let of_the_node = outcome.as_ref().and_then(|outcome| {
             inside.counts.ended(outcome, now);
-            self.hear(&mut inside, node, outcome, question.begun, now);
-        }
+            self.hear(&mut inside, node, outcome, question.begun, now)
+        });
         let outcome = match outcome {
             Some(outcome) if is_wanted => {
-                let kept = inside.cache.keep(node, outcome, now);
+                let kept = match of_the_node {
+                    Some(no) => inside.cache.keep(node, Err(no), now).or(outcome.map(|answers| answers.list)),
+                    None => inside.cache.keep(node, outcome, now),
+                };
                 if question.doubts != inside.doubts {
                     // It may have been answered before the change that was missed.
                     inside.cache.age(node, now);
@@ -263,7 +269,7 @@ impl Resolver {
     }
 
     /// Notes what it means for the service that it said this of a node, or nothing. The log hears of the begin of an
-    /// outage and of its end.
+    /// outage and of its end. What is returned is to be kept of the node in place of the outcome.
     fn hear(
         &self,
         inside: &mut Inside,
@@ -271,45 +277,55 @@ impl Resolver {
         outcome: &Result<Answers, NoAnswer>,
         asked: Instant,
         now: Instant,
-    ) {
+    ) -> Option<NoAnswer> {
         match outcome {
             // Our own doing.
             Err(NoAnswer::NotAskable(_) | NoAnswer::Busy) => {}
-            Err(NoAnswer::Away(error)) => self.failed(inside, node, error.clone(), asked, now),
+            Err(NoAnswer::Away(error)) => {
+                self.failed(inside, node, Failure { error: error.clone(), is_silence: false, asked }, now);
+            }
             Err(NoAnswer::TimedOut) => {
                 let error = format!("no answer within {}", humantime::format_duration(self.limits.timeout));
-                self.failed(inside, node, error, asked, now);
+                if inside.outages.has_answered_since(self.ask.service(node), asked) {
+                    self.tell(inside, node, NO_ANSWER, &error, now);
+                    return Some(NoAnswer::Refused(format!("{error}, where others are answered")));
+                }
+                self.failed(inside, node, Failure { error, is_silence: true, asked }, now);
             }
             Ok(_) | Err(NoAnswer::Unknown { .. }) => self.answered(inside, node, now),
             Err(NoAnswer::Garbled(error)) => {
                 self.answered(inside, node, now);
-                if inside.may_tell(now) {
-                    let (resolver, service) = self.names(node);
-                    warn!(resolver, service, %node, error, "resolver was not understood");
-                }
+                self.tell(inside, node, "resolver was not understood", error, now);
             }
             Err(NoAnswer::Refused(error)) => {
                 self.answered(inside, node, now);
-                if inside.may_tell(now) {
-                    let (resolver, service) = self.names(node);
-                    warn!(resolver, service, %node, error, "resolver has no answer for a node");
-                }
+                self.tell(inside, node, NO_ANSWER, error, now);
             }
+        }
+        None
+    }
+
+    /// The log hears of what concerns one node, once in a while.
+    fn tell(&self, inside: &mut Inside, node: &NodeName, what: &'static str, error: &str, now: Instant) {
+        if inside.may_tell(now) {
+            let (resolver, service) = self.names(node);
+            warn!(resolver, service, %node, error, "{what}");
         }
     }
 
     fn answered(&self, inside: &mut Inside, node: &NodeName, now: Instant) {
         inside.counts.is(State::Up, now);
-        if let Some(outage) = inside.outages.answered(self.ask.service(node)) {
+        if let Some(outage) = inside.outages.answered(self.ask.service(node), now) {
             let ((resolver, service), after) = (self.names(node), outage.away(now).lasts);
             let oldest_served = outage.oldest_served.map(field::debug);
             info!(resolver, service, ?after, oldest_served, "resolver is back");
         }
     }
 
-    fn failed(&self, inside: &mut Inside, node: &NodeName, error: String, asked: Instant, now: Instant) {
+    fn failed(&self, inside: &mut Inside, node: &NodeName, failure: Failure, now: Instant) {
         inside.counts.is(State::Away, now);
-        if inside.outages.failed(self.ask.service(node), error.clone(), asked, now) {
+        let error = failure.error.clone();
+        if inside.outages.failed(self.ask.service(node), node, failure, now) {
             let (resolver, service) = self.names(node);
             warn!(resolver, service, error, "resolver is away; old answers serve as long as they may");
         }
@@ -376,9 +392,9 @@ impl Inside {
             (Held::Old(old), None) => Look::Ask(Ok(old.answers)),
             (Held::Old(old), Some(outage)) => {
                 outage.serves(old.age);
-                if outage.is_due(now) { Look::Refresh(old.answers) } else { Look::Now(Ok(old.answers)) }
+                if outage.is_due(node, now) { Look::Refresh(old.answers) } else { Look::Now(Ok(old.answers)) }
             }
-            (Held::Nothing, Some(outage)) if !outage.is_due(now) && !self.asking.contains_key(node) => {
+            (Held::Nothing, Some(outage)) if !outage.is_due(node, now) && !self.asking.contains_key(node) => {
                 Look::Now(Err(outage.away(now).into()))
             }
             (Held::Nothing, _) => Look::Ask(Err(NoAnswer::Busy)),

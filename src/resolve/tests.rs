@@ -211,6 +211,32 @@ async fn a_service_that_hangs_is_away_after_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_a_service_is_silent_about_keeps_it_from_no_other() {
+    let mut lab = Lab::new();
+    let lame = lab.later("lame@x");
+    let _silent = lab.question("lame@x").await;
+    advance(secs(1)).await;
+    assert_eq!(lab.asks("db@x", port(1)).await, known(1));
+    assert_eq!(lame.await, Err(NoAnswer::TimedOut));
+    let of_its_own = NoAnswer::Refused("no answer within 2s, where others are answered".to_owned());
+    assert_eq!((lab.now("lame@x"), lab.resolver.status().state), (Err(of_its_own), State::Up));
+    assert_eq!(lab.asks("web@x", port(2)).await, known(2));
+
+    // Nobody else is asked for meanwhile: it looks as if the service were away, until another node is asked for.
+    advance(secs(5)).await;
+    let lame = lab.later("lame@x");
+    let _silent = lab.question("lame@x").await;
+    assert_eq!(lame.await, Err(NoAnswer::TimedOut));
+    assert_eq!(lab.resolver.status().state, State::Away);
+    let away = "is away: no answer within 2s";
+    assert_eq!(lab.now("lame@x").unwrap_err().to_string(), away);
+    let (first, second) = (lab.later("new@x"), lab.now("other@x"));
+    assert_eq!(second.unwrap_err().to_string(), away, "one at a time");
+    lab.question("new@x").await.send(port(3)).unwrap();
+    assert_eq!((first.await, lab.resolver.status().state), (known(3), State::Up));
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_answers_do_not_serve_beyond_their_time() {
     let mut lab = Lab::new();
     lab.asks("db@x", port(1)).await.unwrap();

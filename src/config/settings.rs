@@ -189,7 +189,7 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(5),
             half_close_timeout: Some(Duration::from_secs(300)),
             idle_timeout: None,
-            leases: 1024,
+            leases: 256,
             lease_idle_timeout: Duration::from_secs(300),
         }
     }

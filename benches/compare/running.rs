@@ -114,12 +114,16 @@ impl Running {
         Ok(Used::of(&self.proxies)?)
     }
 
-    /// From now on the files name another upstream, whose answers bear this mark; the peer is not told yet.
-    pub(crate) fn point_elsewhere(&mut self, mark: u8) -> Result<(), Failure> {
-        let address = start_upstream(Kind::Plain { mark }, self.core, self.folder.path(), &mut self.upstreams)?;
+    /// Starts another upstream, whose answers bear this mark; no file names it yet.
+    pub(crate) fn start_another(&mut self, mark: u8) -> Result<SocketAddr, Failure> {
+        start_upstream(Kind::Plain { mark }, self.core, self.folder.path(), &mut self.upstreams)
+    }
+
+    /// From now on the files name this upstream; the peer is not told yet.
+    pub(crate) fn point_to(&mut self, upstream: SocketAddr) -> Result<(), Failure> {
         for (word, value) in &mut self.words.0 {
             if *word == "upstream" {
-                *value = address.to_string();
+                *value = upstream.to_string();
             }
         }
         self.write_files()

@@ -28,17 +28,26 @@ pub(super) const RELOAD: Measure = Measure {
         Metric { title: "cut", digits: 0, ratio: None },
         Metric { title: "in force after, ms", digits: 1, ratio: None },
         Metric { title: "worst answer, ms", digits: 1, ratio: None },
+        Metric { title: "worst without a reload, ms", digits: 1, ratio: None },
     ],
     run: reload,
 };
 
 fn reload(running: &mut Running, extent: &Extent) -> Result<Vec<f64>, Failure> {
-    let load = Load::Steady { rate: RATE, relays: RELAYS, seconds: extent.steady, mark: MARK };
-    let mut load = running.start_load(&load)?;
-    outcome(&mut load)?;
+    // Not while the load runs: 256 threads start with it.
+    let another = running.start_another(MARK)?;
+    let steady = || -> Result<_, Failure> {
+        let load = Load::Steady { rate: RATE, relays: RELAYS, seconds: extent.steady, mark: MARK };
+        let mut load = running.start_load(&load)?;
+        outcome(&mut load)?;
+        Ok(load)
+    };
+    // What the load and the machine do to each other by themselves.
+    let without = outcome(&mut steady()?)?["worst"];
+    let mut load = steady()?;
     // A good part of the requests before, and a good part behind.
     thread::sleep(Duration::from_secs_f64(extent.steady / 3.0));
-    running.point_elsewhere(MARK)?;
+    running.point_to(another)?;
     let asked = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
     running.reload()?;
     let outcome = outcome(&mut load)?;
@@ -46,5 +55,5 @@ fn reload(running: &mut Running, extent: &Extent) -> Result<Vec<f64>, Failure> {
     if in_force > extent.steady {
         return Err("the new table was never in force".into());
     }
-    Ok(vec![outcome["failed"], outcome["cut"], in_force * 1e3, outcome["worst"]])
+    Ok(vec![outcome["failed"], outcome["cut"], in_force * 1e3, outcome["worst"], without])
 }

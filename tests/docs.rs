@@ -131,6 +131,11 @@ fn every_toml_block_is_good() {
             folder.write("partners.toml", "allow_empty = true\n");
             folder.write("block.toml", block);
             let checked = folder.run(&["check", "--no-files", "block.toml"]);
+            if cfg!(not(feature = "etcd"))
+                && text(&checked.stderr).contains("error: this portolan was built without etcd")
+            {
+                continue;
+            }
             assert!(checked.status.success(), "{}:\n{block}\n{}", path.display(), text(&checked.stderr));
             seen += 1;
         }

@@ -1,8 +1,9 @@
 //! A name with many addresses, of which few are any good.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::client::{connect, line};
 use crate::support::daemon::{Daemon, Folder, can_unshare, run_by};
@@ -112,4 +113,32 @@ fn an_address_that_is_silent_under_tls_does_not_keep_its_name_from_the_others() 
     }
     assert_eq!(silent.accepted(), 1, "the last good address goes first");
     assert!(!daemon.said(0, "WARN").contains(&"upstream ejected".to_owned()));
+}
+
+#[test]
+fn an_address_that_is_slow_under_tls_is_not_given_up_for_one_that_is_dead() {
+    if !can_unshare() {
+        return;
+    }
+    let lab = Lab::new();
+    let good = lab.openssl_with(&lab.authority.server(&["two.test"]), &["-rev"]);
+    let port = good.port();
+    // Longer than an address may be silent beside one that is up.
+    let slow = Node::at((Ipv4Addr::new(127, 83, 5, 2), 0).into(), move |mut client| {
+        thread::sleep(Duration::from_millis(500));
+        let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || drop(io::copy(&mut from, &mut to)));
+        drop(io::copy(&mut server, &mut client));
+    });
+    let dead = FullBacklog::at(SocketAddr::from((Ipv4Addr::new(127, 83, 5, 1), slow.port())));
+    let tls = lab.trusting("") + "\nrace_after = \"400ms\"";
+    let route = format!("[[route]]\nmatch = 'db'\nhost = 'two.test'\nport = {}\n{tls}\n", slow.port());
+    let daemon = with_hosts(Folder::new(&route, ""), "127.83.5.1 two.test\n127.83.5.2 two.test\n");
+    let began = Instant::now();
+    let mut stream = connect(&daemon.socket(), "db@x");
+    stream.write_all(b"portolan\n").unwrap();
+    assert_eq!(line(&mut stream), "nalotrop");
+    eprintln!("first byte, one address is dead and one slow under TLS: {:.1?}", began.elapsed());
+    drop(dead);
 }

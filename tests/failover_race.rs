@@ -79,8 +79,11 @@ fn a_primary_that_fails_at_once_costs_next_to_nothing() {
     }
 }
 
-/// A network of its own, in which SYNs to 10.83.0.2 vanish and there is no way to 10.84.0.2; the backup listens on a
-/// port that nobody else can have.
+/// The words before a command that give it a network of its own.
+const ALONE: &[&str] = &["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"];
+
+/// A network of its own, in which SYNs to 10.83.0.2 vanish, there is no way to 10.84.0.2 and the one to 10.85.0.2 is
+/// forbidden; the backup listens on a port that nobody else can have.
 const VOID: &str = r#"
 ip link set lo up
 ip link add out type veth peer name void
@@ -88,6 +91,7 @@ ip addr add 10.83.0.1/24 dev out
 ip link set out up
 ip link set void up
 ip neigh add 10.83.0.2 lladdr 02:00:00:00:00:02 dev out nud permanent
+ip route add prohibit 10.85.0.2
 python3 -c '
 import os, socket
 listener = socket.create_server(("127.0.0.1", 4370))
@@ -109,14 +113,55 @@ fn a_primary_behind_a_dead_network_costs_race_after_once() {
     for (what, host, error) in [
         ("SYN lost on a veth, race_after 1500 ms", "10.83.0.2", "overtaken"),
         ("no way to the network", "10.84.0.2", "network unreachable"),
+        ("a way that is forbidden", "10.85.0.2", "a firewall or a route forbids it"),
     ] {
         let folder = Folder::new(&(route("^db@", host, 200) + &route("db", "127.0.0.1", 100)), DEBUG);
         let command = folder.command(&["run", "--config", "portolan.toml"]);
-        let alone = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"];
-        let command = run_by(&[&alone[..], &["sh", "-ec", VOID, "sh"]].concat(), &command);
+        let command = run_by(&[ALONE, &["sh", "-ec", VOID, "sh"]].concat(), &command);
         let daemon = Daemon::spawn(folder, command);
         costs_the_first_request_alone(what, &daemon, error);
     }
+}
+
+/// A network of its own in which connections have two ports to come from; two nodes say their names and hold what they
+/// accept.
+const TWO_PORTS: &str = r#"
+ip link set lo up
+echo 50000 50001 >/proc/sys/net/ipv4/ip_local_port_range
+python3 -c '
+import os, socket
+for name, port in ((b"primary\n", 4370), (b"backup\n", 4371)):
+    listener, held = socket.create_server(("127.0.0.1", port)), []
+    if os.fork() == 0:
+        while True:
+            held.append(listener.accept()[0])
+            held[-1].sendall(name)
+' </dev/null
+exec "$@"
+"#;
+
+#[test]
+fn an_upstream_that_no_port_is_left_for_is_not_ejected() {
+    if !can_unshare() || Command::new("ip").arg("-V").output().is_err() {
+        return eprintln!("skipped: there is no ip(8) or no namespace for it here");
+    }
+    let route = |pattern: &str, port: u16, weight: u32| {
+        format!("[[route]]\nmatch = '{pattern}'\nhost = '127.0.0.1:{port}'\nweight = {weight}\n")
+    };
+    let folder = Folder::new(&(route("^db@", 4370, 200) + &route("db", 4371, 100)), DEBUG);
+    let command = folder.command(&["run", "--config", "portolan.toml"]);
+    let daemon = Daemon::spawn(folder, run_by(&[ALONE, &["sh", "-ec", TWO_PORTS, "sh"]].concat(), &command));
+    let reached: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = connect(&daemon.socket(), "db@x");
+            (line(&mut stream), stream)
+        })
+        .collect();
+    let names: Vec<_> = reached.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["primary", "primary", "backup", "backup"]);
+    let failed = daemon.wait_for_lines(2, "attempt failed");
+    assert!(failed.iter().all(|one| one["error"].as_str().unwrap().contains("every port is in use")), "{failed:?}");
+    assert!(!daemon.said(0, "WARN").contains(&"upstream ejected".to_owned()));
 }
 
 #[test]

@@ -61,6 +61,20 @@ fn descriptors(daemon: &Daemon) -> Vec<String> {
     links.map(|link| link.to_str().unwrap().to_owned()).collect()
 }
 
+/// The inodes of what the daemon's epolls watch (proc(5): `fdinfo`).
+fn watched(daemon: &Daemon) -> Vec<u64> {
+    let folder = format!("/proc/{}/fdinfo", daemon.pid().as_raw_nonzero());
+    // One that is closed meanwhile is none.
+    let infos = fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok());
+    let inode = |line: &str| u64::from_str_radix(line.split_once(" ino:")?.1.split(' ').next()?, 16).ok();
+    infos.flat_map(|info| info.lines().filter_map(inode).collect::<Vec<_>>()).collect()
+}
+
+/// The inode of a socket, whose ever descriptor it is.
+fn inode(socket: &impl std::os::fd::AsFd) -> u64 {
+    rustix::fs::fstat(socket).unwrap().st_ino
+}
+
 /// How the system names a descriptor's socket.
 fn name_of(descriptor: &impl std::os::fd::AsRawFd) -> String {
     fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).unwrap().to_str().unwrap().to_owned()
@@ -92,6 +106,9 @@ fn the_descriptor_comes_with_the_answer_and_nothing_of_it_stays() {
     assert!(logged["ms"].is_u64() && logged["level"] == "INFO", "{logged}");
     let held = descriptors(&daemon);
     assert!(!held.contains(&name_of(&upstream)), "{held:?}");
+    // A descriptor that is closed elsewhere stays in an epoll for as long as somebody has it open.
+    let watched = watched(&daemon);
+    assert!(!watched.is_empty() && !watched.contains(&inode(&upstream)), "{watched:?}");
     assert!(daemon.lines().iter().all(|line| line["message"] != "relay closed"));
 }
 

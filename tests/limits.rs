@@ -13,7 +13,7 @@ use std::time::Instant;
 use rustix::process::{Resource, getrlimit, getuid};
 
 use crate::support::HANG;
-use crate::support::client::{ask, connect, line, open, upgrade};
+use crate::support::client::{ask, connect, line, open, read_answer, upgrade, upgrade_head};
 use crate::support::daemon::{Daemon, Folder, run_by};
 use crate::support::node::{DeadPort, Node};
 
@@ -157,6 +157,27 @@ fn a_daemon_that_is_out_of_descriptors_says_so_and_works_again_when_there_are_so
     assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "db");
     assert_eq!(daemon.hang_up()["message"], "reloaded");
     assert_eq!(daemon.stop().0.code(), Some(0));
+}
+
+#[test]
+fn a_lack_of_descriptors_is_no_fault_of_a_name() {
+    let node = Node::named("db");
+    let routes = node.route("^db@", "").replace("127.0.0.1", "localhost");
+    let daemon = with_descriptors(400, &routes, "[dial]\nestablish = \"1h\"\n");
+    let mut client = open(&daemon.socket());
+    client.write_all(b"GET /v1/connect").unwrap();
+    // Clients that do not finish their heads stay until they go.
+    let others: Vec<_> = (0..450).map(|_| open(&daemon.socket())).collect();
+    daemon.wait_for("cannot accept a client");
+    client.write_all(upgrade_head("db@x").strip_prefix("GET /v1/connect").unwrap().as_bytes()).unwrap();
+    let problem = read_answer(&mut client).problem();
+    let attempt = &problem["attempts"][0];
+    let error = "this machine cannot connect: Too many open files (os error 24)";
+    assert_eq!((&attempt["stage"], &attempt["error"]), (&"dns".into(), &error.into()), "{problem}");
+    assert!(!daemon.said(0, "WARN").contains(&"upstream ejected".to_owned()));
+    drop(others);
+    daemon.wait_for_lines(451, "refused");
+    assert_eq!(line(&mut connect(&daemon.socket(), "db@x")), "db");
 }
 
 #[test]

@@ -112,12 +112,10 @@ impl DialError {
             Errno::TIMEDOUT => Self::TimedOut,
             Errno::HOSTUNREACH | Errno::HOSTDOWN => Self::Unreachable("host unreachable"),
             Errno::NETUNREACH | Errno::NETDOWN => Self::Unreachable("network unreachable"),
-            // Linux says the same of both.
-            Errno::ADDRNOTAVAIL => {
-                Self::Unreachable("no way to this address, or no port of this machine is free for it")
-            }
             // An address of a family or scope that this machine has no way to, such as fe80:: without an interface.
-            Errno::AFNOSUPPORT | Errno::INVAL => Self::Unreachable("no way to this address"),
+            Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::INVAL => Self::Unreachable("no way to this address"),
+            // What a firewall on the way answers under IPv6 (RFC 4443, section 3.1), and a route that says so here.
+            Errno::ACCESS => Self::Unreachable("a firewall or a route forbids it"),
             _ => Self::Local(error.to_string()),
         }
     }
@@ -139,8 +137,8 @@ mod tests {
         assert_eq!(sorted(Errno::CONNREFUSED), DialError::Refused);
         assert_eq!(sorted(Errno::HOSTUNREACH).to_string(), "host unreachable");
         assert_eq!(sorted(Errno::NETUNREACH).to_string(), "network unreachable");
-        let no_port = "no way to this address, or no port of this machine is free for it";
-        assert_eq!(sorted(Errno::ADDRNOTAVAIL).to_string(), no_port);
+        assert_eq!(sorted(Errno::ADDRNOTAVAIL).to_string(), "no way to this address");
+        assert_eq!(sorted(Errno::ACCESS).to_string(), "a firewall or a route forbids it");
         assert_eq!(sorted(Errno::TIMEDOUT), DialError::TimedOut);
         assert_eq!(sorted(Errno::MFILE).to_string(), "this machine cannot connect: Too many open files (os error 24)");
     }

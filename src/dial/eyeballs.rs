@@ -96,11 +96,6 @@ impl<T> Eyeballs<T> {
         poll_fn(|cx| self.poll_next(cx, lookup, tries)).await
     }
 
-    /// Whether another address may come up.
-    pub(super) fn has_more(&self) -> bool {
-        !self.is_over()
-    }
-
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,

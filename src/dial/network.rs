@@ -1,9 +1,11 @@
 //! One attempt at one candidate: name lookup, TCP, TLS handshake.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -64,7 +66,7 @@ async fn dial_address(candidate: &Candidate, address: SocketAddr, own: &OwnLease
 }
 
 /// The addresses of a name race for TCP; TLS is spoken to the first that is up, and if that fails or is silent the
-/// others go on (RFC 8305, section 5).
+/// others go on (RFC 8305, section 5). One that is silent is given up only for another that is up.
 async fn dial_name(candidate: &Candidate, name: &str, own: Arc<OwnLeases>, tries: &Tries) -> Option<Up> {
     let lookup = tries.begin(Stage::Limit, None);
     let (port, last_good) = (candidate.upstream().port, candidate.health.last_good());
@@ -76,21 +78,47 @@ async fn dial_name(candidate: &Candidate, name: &str, own: Arc<OwnLeases>, tries
     let lookups = names::addresses(name).await;
     tries.reach(lookup, Stage::Dns);
     let mut eyeballs = Eyeballs::new(lookups, port, connect).beginning_with(last_good);
-    while let Some((tcp, address, this)) = eyeballs.next(lookup, tries).await {
+    let mut next = eyeballs.next(lookup, tries).await;
+    while let Some((tcp, address, this)) = next {
         let mut securing = pin!(secure(candidate, tcp, address, tries, this));
-        let up = match timeout(silence(candidate), &mut securing).await {
-            Ok(up) => up,
-            Err(_elapsed) if tries.has_answered() || !eyeballs.has_more() => securing.await,
-            Err(_elapsed) => {
+        let secured = match timeout(silence(candidate), &mut securing).await {
+            Ok(up) => Ok(up),
+            Err(_elapsed) => secured_or_another(securing, &mut eyeballs, lookup, tries).await,
+        };
+        next = match secured {
+            Ok(Some(up)) => return Some(up),
+            Ok(None) => eyeballs.next(lookup, tries).await,
+            Err(another) => {
                 tries.fail(this, DialError::TimedOut);
-                None
+                Some(another)
             }
         };
-        if up.is_some() {
-            return up;
-        }
     }
     None
+}
+
+/// Waits for the address that TLS is spoken to, as long as no other one is up; once it has answered, for it alone.
+async fn secured_or_another(
+    mut securing: Pin<&mut impl Future<Output = Option<Up>>>,
+    eyeballs: &mut Eyeballs<TcpStream>,
+    lookup: Which,
+    tries: &Tries,
+) -> Result<Option<Up>, (TcpStream, SocketAddr, Which)> {
+    let (mut another, mut is_last) = (pin!(eyeballs.next(lookup, tries)), false);
+    poll_fn(|cx| {
+        if let Poll::Ready(up) = securing.as_mut().poll(cx) {
+            return Poll::Ready(Ok(up));
+        }
+        if is_last || tries.has_answered() {
+            return Poll::Pending;
+        }
+        let Some(another) = ready!(another.as_mut().poll(cx)) else {
+            is_last = true;
+            return Poll::Pending;
+        };
+        Poll::Ready(Err(another))
+    })
+    .await
 }
 
 /// How long an address may be silent under TLS when its name has others: half of the time after which the whole name is

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::candidates::Candidates;
 use super::network::{Dialing, Up};
 use super::tries::Tries;
-use super::unseen::run_on;
+use super::unseen::{Unseen, run_on};
 use super::{Attempt, DialError, Slot, Stage, Upstreams};
 use crate::deadline::Deadline;
 use crate::plan::{Candidate, Course, Next};
@@ -164,10 +164,12 @@ impl<'a, C: Candidates> Race<'a, C> {
 
     fn run_candidate(&mut self, candidate: Candidate) {
         let began = Instant::now();
-        candidate.health.begun();
         let tries = Arc::new(Tries::of(&candidate));
         let (dialing, slot) = match candidate.slot() {
-            Ok(slot) => (self.upstreams.network().dial(&candidate, Arc::clone(&tries)), slot),
+            Ok(slot) => {
+                candidate.health.begun();
+                (self.upstreams.network().dial(&candidate, Arc::clone(&tries)), slot)
+            }
             Err(full) => {
                 tries.fail(tries.begin(Stage::Limit, None), full);
                 (Box::pin(ready(None)) as Dialing, None)
@@ -192,15 +194,15 @@ impl<'a, C: Candidates> Race<'a, C> {
         let mut won = None;
         for (index, runner) in take(&mut self.runners).into_iter().enumerate() {
             if index < winner {
-                runner.give_up(&mut self.failed);
-                runner.run_on();
+                let is_counted = runner.give_up(&mut self.failed);
+                runner.run_on(is_counted);
             } else if index == winner {
                 runner.tries.failed(&mut self.failed);
                 let Running::Up(up) = runner.running else { return None };
                 won = Some(Won { up, course: runner.candidate.course, slot: runner.slot });
             } else {
                 // One that is up is closed.
-                runner.run_on();
+                runner.run_on(false);
             }
         }
         won
@@ -215,7 +217,7 @@ impl<'a, C: Candidates> Race<'a, C> {
         for runner in take(&mut self.runners) {
             runner.tries.give_up(&DialError::TimedOut);
             runner.tries.failed(&mut self.failed);
-            runner.run_on();
+            runner.run_on(false);
         }
         None
     }
@@ -263,22 +265,24 @@ impl Runner {
         self.began + GLANCE * u32::try_from(glances).unwrap_or(u32::MAX)
     }
 
-    /// Another one behind it has won.
-    fn give_up(&self, failed: &mut Vec<Attempt>) {
-        if self.tries.has_answered() {
-            // It is the deadline that takes its place from it.
-            self.tries.give_up(&DialError::TimedOut);
-        } else {
+    /// Another one behind it has won. Whether that counts as its failure.
+    fn give_up(&self, failed: &mut Vec<Attempt>) -> bool {
+        let is_overtaken = !self.tries.has_answered();
+        if is_overtaken {
             self.tries.give_up(&DialError::Overtaken(self.began.elapsed()));
             self.candidate.health.failed(&self.candidate, &self.tries.verdict(), self.began);
+        } else {
+            // It is the deadline that takes its place from it.
+            self.tries.give_up(&DialError::TimedOut);
         }
         self.tries.failed(failed);
+        is_overtaken
     }
 
-    fn run_on(self) {
+    fn run_on(self, is_counted: bool) {
         let Self { candidate, tries, began, until, running, slot: _ } = self;
         if let Running::Pending(dialing) = running {
-            run_on(candidate, tries, dialing, began, until);
+            run_on(Unseen { candidate, tries, began, until, is_counted }, dialing);
         }
     }
 }
@@ -286,7 +290,7 @@ impl Runner {
 /// The request has ended in the middle: its client is gone.
 impl<C> Drop for Race<'_, C> {
     fn drop(&mut self) {
-        take(&mut self.runners).into_iter().for_each(Runner::run_on);
+        take(&mut self.runners).into_iter().for_each(|runner| runner.run_on(false));
     }
 }
 

@@ -1,13 +1,15 @@
 //! TCP to one address, with the options of a connection that lives long.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::{DialError, OwnLeases, options};
+use super::{DialError, OwnLeases, has_way, options};
 use crate::route::Settings;
 
 /// Connects; dropping the future ends the attempt.
@@ -16,13 +18,24 @@ pub(super) async fn connect(address: SocketAddr, settings: &Settings, own: &OwnL
         return Err(DialError::Loop);
     }
     let connected = options::socket(address, settings)?.connect(address).await;
-    let stream = connected.map_err(|error| DialError::from_connect(&error))?;
+    let stream = connected.map_err(|error| failure(&error, address))?;
     if is_to_itself(&stream, address) {
         // Closed in order it would wait in TIME_WAIT, and the port with it.
         drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
         return Err(DialError::Refused);
     }
     Ok(stream)
+}
+
+/// Linux says the same of an address that there is no way to, and of one for which no port of our own is left.
+fn failure(error: &io::Error, address: SocketAddr) -> DialError {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL) if has_way(address.ip()) => DialError::Local(
+            "every port is in use for this address: widen net.ipv4.ip_local_port_range, or bound the route by max_relays"
+                .to_owned(),
+        ),
+        _ => DialError::from_connect(error),
+    }
 }
 
 /// Says what the upstream is to hear before anything else.

@@ -11,8 +11,19 @@ use super::tries::Tries;
 use super::{DialError, Health};
 use crate::plan::Candidate;
 
+/// Such an attempt.
+pub(super) struct Unseen {
+    pub(super) candidate: Candidate,
+    pub(super) tries: Arc<Tries>,
+    pub(super) began: Instant,
+    pub(super) until: Instant,
+    /// Whether its upstream has been blamed for it: it was overtaken.
+    pub(super) is_counted: bool,
+}
+
 /// Lets an attempt run on until its timeout; it is ended where one for the same upstream runs already.
-pub(super) fn run_on(candidate: Candidate, tries: Arc<Tries>, dialing: Dialing, began: Instant, until: Instant) {
+pub(super) fn run_on(unseen: Unseen, dialing: Dialing) {
+    let Unseen { candidate, tries, began, until, is_counted } = unseen;
     // A request that ends together with the runtime leaves nothing behind.
     let Ok(runtime) = Handle::try_current() else { return };
     if !candidate.health.may_run_on() {
@@ -28,6 +39,7 @@ pub(super) fn run_on(candidate: Candidate, tries: Arc<Tries>, dialing: Dialing, 
             done = timeout_at(until, dialing) => match done {
                 // It is closed at once.
                 Ok(Some(up)) => health.up(began.elapsed(), up.address, false),
+                _ if is_counted => {}
                 Ok(None) => failed(&candidate, &tries.verdict(), began),
                 Err(_elapsed) => {
                     tries.give_up(&DialError::TimedOut);

@@ -181,7 +181,9 @@ impl Relay {
         }
         let (from, to) = self.parties(side);
         let goes_on = is_written_to && from.lost.is_none();
-        if !goes_on && to.lost.is_none() && !to.stream.is_tls() {
+        // A close says no end to TLS, and with bytes unread it is a reset.
+        let is_mistaken = || to.stream.is_tls() || is_written_to && to.stream.has_unread();
+        if !goes_on && to.lost.is_none() && !is_mistaken() {
             // Nothing is left but to close both, which says the end as well as a shutdown before it would.
             from.phase = Phase::Ended;
         }

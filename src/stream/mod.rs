@@ -2,7 +2,7 @@
 
 mod read_ahead;
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 pub use read_ahead::ReadAhead;
@@ -72,8 +73,8 @@ impl Stream {
 
     /// Waits until the peer has gone altogether; never ends on a half-close, and leaves unread bytes where they are.
     ///
-    /// It costs nothing until the peer ends something, and one descriptor from then on. Without one to be had it waits
-    /// for ever.
+    /// It costs nothing until the peer ends something, and one descriptor from then on. Without one to be had it looks
+    /// now and then.
     pub async fn hung_up(&self) {
         // An error is about the peer too; what it means is asked below.
         drop(self.something_ended().await);
@@ -82,7 +83,16 @@ impl Stream {
         }
         match HangUp::of(self) {
             Ok(hang_up) => poll_fn(|cx| hang_up.poll(cx)).await,
-            Err(_) => pending().await,
+            Err(_) => self.is_seen_hung_up().await,
+        }
+    }
+
+    /// The same for who has no descriptor to be told by.
+    async fn is_seen_hung_up(&self) {
+        const GLANCE: Duration = Duration::from_millis(100);
+
+        while !self.is_hung_up() {
+            sleep(GLANCE).await;
         }
     }
 
@@ -311,6 +321,19 @@ mod tests {
             let mut read = String::new();
             ours.read_to_string(&mut read).await.unwrap();
             assert_eq!(read, "unread");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_descriptor_a_hang_up_is_seen_all_the_same() {
+        for (ours, mut theirs) in [unix_pair(), tcp_pair().await] {
+            theirs.write_all(b"unread").await.unwrap();
+            theirs.shutdown().await.unwrap();
+            let minute = Duration::from_secs(60);
+            assert!(tokio::time::timeout(minute, ours.is_seen_hung_up()).await.is_err());
+            theirs.reset_on_drop();
+            drop(theirs);
+            tokio::time::timeout(minute, ours.is_seen_hung_up()).await.unwrap();
         }
     }
 

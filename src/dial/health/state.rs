@@ -261,13 +261,16 @@ impl Health {
         }
         let now = Instant::now();
         let mut record = self.record();
+        if record.back.is_some_and(|back| began < back) {
+            // What began before it was let back, or reset, says nothing of how it is since.
+            return;
+        }
         record.last_error = Some(LastError { error: error.clone(), at: SystemTime::now() });
         if !error.ejects() {
             return;
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
-        // What began before it was let back says nothing of how it is since.
-        if record.phase != Phase::Healthy || record.back.is_some_and(|back| began < back) {
+        if record.phase != Phase::Healthy {
             return;
         }
         let healthy = record.back.map_or(Duration::MAX, |back| now - back);

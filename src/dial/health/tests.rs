@@ -132,6 +132,7 @@ async fn what_began_before_an_upstream_was_back_does_not_eject_it() {
     assert!(!health.is_ejected());
     health.failed(&candidate(&upstreams, 1), &DialError::TimedOut, began);
     assert!(!health.is_ejected());
+    assert_eq!((health.failures(), health.last_error().unwrap().error), (0, DialError::Refused));
     health.failed(&candidate(&upstreams, 1), &DialError::TimedOut, Instant::now());
     assert!(health.is_ejected());
 }

@@ -333,6 +333,61 @@ async fn who_was_overtaken_and_is_up_late_is_not_let_back_by_that() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_overtaken_and_fails_later_has_failed_once() {
+    for act in [Act::HANG, Act::refused(1800)] {
+        let (_network, upstreams, won) = race_with_background(&[act, Act::up(10)], 5000).await;
+        let health = state(&upstreams, 1).unwrap();
+        assert!(won && health.is_ejected());
+        // Before the probe, which is a failure of its own, and after what runs on has ended.
+        assert_eq!((health.failures(), health.attempts()), (1, 1));
+        sleep(1750).await;
+        assert_eq!(health.failures(), 1, "{act:?}: and it was told when it was overtaken");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_route_has_not_tried_its_upstream() {
+    let settings = Some(Box::new(Settings { max_relays: Some(1), ..Settings::DEFAULT }));
+    let route = testing::row(Route { settings, ..testing::route("^db@", 1) });
+    let network = Scripted::new(&[Act::up(0)]);
+    let (upstreams, slots) = (network.upstreams(Drain::new()), Arc::default());
+    let _held = Turn::at(&route, &slots).unwrap().slot().unwrap();
+    let turn = Turn::at(&route, &slots);
+    let candidates = [Candidate { course: route.into(), turn, ..candidate(&upstreams, 1) }];
+    let mut race = Race::new(candidates.into_iter(), &upstreams, Deadline::after(Duration::from_secs(1)));
+    assert!(race.run().await.is_none());
+    assert_eq!((race.take_failed().len(), state(&upstreams, 1).unwrap().attempts(), network.count(1)), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_flaps_once_a_second_costs_few_requests() {
+    let network = Scripted::new(&[Act::up(1), Act::up(2)]);
+    let upstreams = network.upstreams(Drain::new());
+    let began = Instant::now();
+    let mut took = Vec::new();
+    for tenth in 0..600 {
+        tokio::time::sleep_until(began + Duration::from_millis(100) * tenth).await;
+        network.set(1, if tenth / 10 % 2 == 0 { Act::up(1) } else { Act::HANG });
+        let upstreams = Arc::clone(&upstreams);
+        took.push(tokio::spawn(async move {
+            let (began, mut candidates) = (Instant::now(), [1, 2].map(|port| candidate(&upstreams, port)));
+            // As a plan has them.
+            candidates.sort_by_key(|candidate| candidate.is_ejected);
+            let deadline = Deadline::after(Duration::from_secs(5));
+            let mut race = Race::new(candidates.into_iter(), &upstreams, deadline);
+            assert!(race.run().await.is_some(), "none fails");
+            began.elapsed()
+        }));
+    }
+    let mut slow = Vec::new();
+    for took in took {
+        slow.extend(Some(took.await.unwrap().as_millis()).filter(|took| *took > 2));
+    }
+    // Those of three seconds out of thirty in which it is away: it is ever longer behind the backup.
+    assert!(slow.len() <= 30 && slow.iter().all(|took| *took <= 1502), "{slow:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_runs_on_unseen_holds_no_place_among_the_relays() {
     let settings = Some(Box::new(Settings { max_relays: Some(1), ..Settings::DEFAULT }));
     let route = testing::row(Route { settings, ..testing::route("^db@", 1) });

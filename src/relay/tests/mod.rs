@@ -262,6 +262,26 @@ async fn what_a_client_wrote_before_it_left_is_delivered_though_nothing_can_be_w
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_in_the_midst_of_an_answer_has_ended_in_order() {
+    for kind in every_way([Kind::UnixTcp, Kind::UnixTls]) {
+        let (mut client, mut upstream, relay) = kind.open(b"").await;
+        send(&mut client, b"goodbye").await;
+        drop(client);
+        // More than a poll takes, and so some of it is unread when the relay is closed.
+        let answer = pattern(1 << 20);
+        tokio::select! {
+            biased;
+            _ = upstream.write_all(&answer) => {}
+            () = std::future::ready(()) => {}
+        }
+        relay.until_closed(registered()).await;
+        let mut said = Vec::new();
+        let ended = upstream.read_to_end(&mut said).await.map_err(|error| error.kind());
+        assert_eq!((said, ended), (b"goodbye".to_vec(), Ok(7)), "{kind:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_hang_up_after_a_half_close_ends_the_relay() {
     for kind in every_way(KINDS) {
         let (mut client, mut upstream, relay) = kind.connect().await;

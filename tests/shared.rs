@@ -1,13 +1,15 @@
 //! A table that a fleet shares: daemons and pushes of the real binary, and Debian's etcd.
 
-use std::process::Output;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Output, Stdio};
 
 use portolan::etcd::{Compare, Etcd as Asked, EtcdConfig, Op, Txn};
 use portolan::shared::{Keys, Plan, Publisher, Stamp, plan};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::client::{connect, line};
-use crate::support::daemon::{Daemon, Folder, text};
+use crate::support::daemon::{Daemon, Folder, Running, text};
 use crate::support::etcd::Etcd;
 use crate::support::node::Node;
 use crate::support::until;
@@ -15,8 +17,11 @@ use crate::support::until;
 const PREFIX: &str = "portolan/routes/";
 
 fn folder(etcd: &Etcd, routes: &str, resolver: &str) -> Folder {
+    folder_at(&etcd.endpoint(), routes, resolver)
+}
+
+fn folder_at(endpoint: &str, routes: &str, resolver: &str) -> Folder {
     let folder = Folder::new(routes, "");
-    let endpoint = etcd.endpoint();
     folder.write(
         "portolan.toml",
         &format!(
@@ -183,6 +188,30 @@ fn the_last_good_table_outlives_etcd_and_a_restart() {
         "{:?}",
         daemon.said(0, "WARN")
     );
+}
+
+#[test]
+fn who_says_that_it_serves_has_its_routes() {
+    let etcd = Etcd::new();
+    etcd.put(&key("db"), &route("^db@", "h:1"));
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    let serving = daemon.wait_for("serving");
+    assert_eq!((&serving["routes"], &serving["generation"]), (&json!(1), &json!(2)));
+}
+
+#[test]
+fn who_waits_for_its_first_table_ends_when_it_is_told_to() {
+    let silent = Node::new(|mut stream| while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {});
+    let folder = folder_at(&format!("http://{}", silent.address()), NONE, "");
+    let mut command = folder.command(&["run", "--config", "portolan.toml"]);
+    let mut daemon = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(daemon.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    log.find(|line| line.contains("\"admin API listening\"")).unwrap();
+    kill_process(Pid::from_child(&daemon.0), Signal::TERM).unwrap();
+    let rest: Vec<_> = log.collect();
+    assert!(daemon.0.wait().unwrap().success());
+    let has = |message: &str| rest.iter().any(|line| line.contains(message));
+    assert!(has("\"ended\"") && !has("\"serving\""), "{rest:?}");
 }
 
 #[test]

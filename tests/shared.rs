@@ -191,6 +191,26 @@ fn the_last_good_table_outlives_etcd_and_a_restart() {
 }
 
 #[test]
+fn under_another_prefix_the_copy_on_disk_is_made_anew() {
+    let mut etcd = Etcd::new();
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    etcd.put("other/b", &route("^b@", "h:1"));
+    etcd.put(&key("a"), &route("^a@", "h:1"));
+    catch_up(&daemon, &etcd);
+    let config = std::fs::read_to_string(daemon.folder.path("portolan.toml")).unwrap();
+    daemon.folder.replace("portolan.toml", &(config + "table = 'other/'\n"));
+    assert_eq!(daemon.hang_up()["message"], "reloaded");
+    until("the other table is in force", || list(&daemon.folder) == ["^b@"]);
+    // What came before a reload is kept before it.
+    daemon.hang_up();
+    let folder = daemon.folder.clone();
+    daemon.stop();
+    etcd.kill();
+    let daemon = Daemon::in_folder(folder);
+    assert_eq!(list(&daemon.folder), ["^b@"], "without etcd");
+}
+
+#[test]
 fn who_says_that_it_serves_has_its_routes() {
     let etcd = Etcd::new();
     etcd.put(&key("db"), &route("^db@", "h:1"));

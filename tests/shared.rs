@@ -235,6 +235,22 @@ fn who_waits_for_its_first_table_ends_when_it_is_told_to() {
 }
 
 #[test]
+fn a_member_of_etcd_without_a_leader_is_not_taken_for_one_that_has_nothing_to_tell() {
+    let [etcd, mut other] = Etcd::two();
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    etcd.put(&key("a"), &route("^a@", "h:1"));
+    catch_up(&daemon, &etcd);
+    other.kill();
+    daemon.wait_for("the shared table is not followed");
+    let mark = daemon.mark();
+    other.restart();
+    daemon.wait_after(mark, "the shared table is followed");
+    etcd.put(&key("b"), &route("^b@", "h:1"));
+    catch_up(&daemon, &etcd);
+    assert_eq!(list(&daemon.folder), ["^a@", "^b@"]);
+}
+
+#[test]
 fn a_file_is_checked_and_published() {
     let etcd = Etcd::new();
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));

@@ -48,6 +48,8 @@ fn options(config: &EtcdConfig, is_tls: bool) -> Result<ConnectOptions, String> 
         .with_connect_timeout(CALL)
         .with_keep_alive(PING, CALL)
         .with_keep_alive_while_idle(true)
+        // A member that is cut off from the others would else say nothing to a watch, for as long as that lasts.
+        .with_require_leader(true)
         .with_tcp_keepalive(PING);
     if is_tls {
         // The library by itself would trust nobody.

@@ -283,6 +283,20 @@ fn a_file_is_checked_and_published() {
     assert_eq!(list(folder), ["^b@", "^a@"]);
 }
 
+#[test]
+fn a_route_whose_pattern_is_changed_keeps_its_place() {
+    let etcd = Etcd::new();
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    let folder = &daemon.folder;
+    for patterns in [["^z@", "^k@"], ["^y@", "^k@"], ["^k@", "^b@"], ["^a@", "^j@"]] {
+        folder.write("fleet.toml", &file(&patterns));
+        push(folder, &["fleet.toml"]);
+        catch_up(&daemon, &etcd);
+        assert_eq!(list(folder), patterns);
+    }
+    assert_eq!(daemon.said(0, "ERROR"), Vec::<String>::new());
+}
+
 /// A pusher that does its work step by step, with this library.
 struct Pusher {
     runtime: tokio::runtime::Runtime,

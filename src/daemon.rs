@@ -186,7 +186,6 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
         warn!(address = %unused, "the service manager handed over a socket that the configuration does not name");
     }
 
-    let (routes, removed) = (loaded.snapshot.table.len(), loaded.snapshot.removed.len());
     let shared = loaded.shared.take();
     let daemon = Arc::new(Daemon::new(loaded, Arc::downgrade(&workers)));
     // The doors have them from here on.
@@ -199,16 +198,25 @@ pub async fn run(path: PathBuf) -> Result<(), StartError> {
     // Before anybody is told: who sees that the daemon serves may change a file at once.
     let mut reloader = Reloader::new(Arc::clone(&daemon), Parts { doors, log, files, edits, asks, home, shared });
     reloader.end(ended).await;
-    reloader.first_read().await;
-    info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), generation = 1, routes, removed, "serving");
-    systemd::ready(&reloader.status());
-
     tokio::select! {
         () = end.asked() => {}
-        () = reloader.run(&mut hangup) => {}
+        () = serve(&daemon, &mut reloader, &mut hangup) => {}
     }
     drain(&daemon, reloader, end).await;
     Ok(())
+}
+
+/// Says that the daemon serves, as soon as it has what it should, and keeps it in step from then on.
+async fn serve(daemon: &Daemon, reloader: &mut Reloader, hangup: &mut Signal) {
+    reloader.first_read().await;
+    {
+        let (snapshot, config) = (daemon.snapshot(), daemon.config());
+        let (generation, routes, removed) = (snapshot.generation, snapshot.table.len(), snapshot.removed.len());
+        let version = env!("CARGO_PKG_VERSION");
+        info!(version, config = %config.path.display(), generation, routes, removed, "serving");
+    }
+    systemd::ready(&reloader.status());
+    reloader.run(hangup).await;
 }
 
 /// Binds every door, and the sockets where the registrar is asked.

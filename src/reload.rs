@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::view::{ChangeView, ProblemView};
 use crate::aside::{aside, blocking, free};
-use crate::config::{AdminConfig, Config, Problem, RegistrarConfig, SocketConfig};
+use crate::config::{AdminConfig, Config, Problem, RegistrarConfig, SocketConfig, visible};
 use crate::control::{Ask, Refusal};
 use crate::daemon::Daemon;
 use crate::edits::{self, Edited, Edits, Ended};
@@ -248,7 +248,8 @@ impl Reloader {
     /// Takes out the edits that the files have ended.
     pub async fn end(&self, ended: Vec<Ended>) {
         for edit in &ended {
-            info!(what = %edit, "an edit at run time has ended");
+            // The key of a shared route may have a line end in it.
+            info!(what = %visible(&edit.to_string()), "an edit at run time has ended");
         }
         if ended.is_empty() {
             return;

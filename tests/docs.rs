@@ -259,6 +259,25 @@ fn the_problem_of_the_socket_page_is_what_is_said() {
 }
 
 #[test]
+fn what_is_answered_where_a_resolver_was_asked_is_on_the_socket_page() {
+    let node = Node::named("found");
+    let nodes = format!("nodes = {{ 'db@x' = '{}' }}", node.address());
+    let resolver = format!("[discovery]\nresolver = 'lab'\n[resolver.lab]\ntype = 'static'\n{nodes}\n");
+    let daemon = Daemon::start_with(&DeadPort::new().route("^web@", ""), &resolver);
+    let (_, found) = upgrade(&daemon.socket(), "db@x");
+    assert_eq!(found.header("Portolan-Resolver"), "\"lab\"");
+    for (name, _) in &found.headers {
+        assert!(SOCKET.contains(name.as_str()), "{name}");
+    }
+    let problem = upgrade(&daemon.socket(), "web@x").1.problem();
+    let last = problem["attempts"].as_array().unwrap().last().unwrap().as_object().unwrap();
+    for key in last.keys() {
+        assert!(SOCKET.contains(&format!("`{key}`")) || SOCKET.contains(&format!("\"{key}\"")), "{key}");
+    }
+    assert!(SOCKET.contains(&format!("`{}`", last["stage"].as_str().unwrap())), "{last:?}");
+}
+
+#[test]
 fn the_clients_of_the_socket_page_reach_a_node() {
     let node = Node::new(|mut stream| {
         stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nI am a node\n").unwrap();

@@ -14,6 +14,8 @@ use crate::support::until;
 /// A value of Ergo's own: one route, `10.0.1.50:4370` with TLS.
 const ERGO: &str = "ggAhnYMAHSNlcmdvLnNlcnZpY2VzL2VyZ28vZ2VuL1JvdXRlnQAAAAEACTEwLjAuMS41MBESAQADRUhTAAJSMQAAAANNSVQAA0VOUAACUjEAAAADTUlU";
 
+const NONE: &str = "allow_empty = true\n";
+
 fn key(node: &str) -> String {
     format!("services/ergo/cluster/production/routes/nodes/{node}")
 }
@@ -34,7 +36,7 @@ fn asking(endpoints: &[String], keys: &str) -> String {
 }
 
 fn daemon(etcd: &Etcd, keys: &str) -> Daemon {
-    Daemon::start_with("allow_empty = true\n", &asking(&[etcd.endpoint()], keys))
+    Daemon::start_with(NONE, &asking(&[etcd.endpoint()], keys))
 }
 
 fn reached(daemon: &Daemon, node: &str) -> String {
@@ -125,7 +127,10 @@ fn dead_endpoints_are_passed_over() {
     etcd.ctl(&["put", &key("db@127.0.0.1"), &value(&[node.port()])]);
     let mut endpoints: Vec<_> = dead.iter().map(|dead| format!("http://127.0.0.1:{}", dead.port())).collect();
     endpoints.push(etcd.endpoint());
-    let daemon = Daemon::start_with("allow_empty = true\n", &asking(&endpoints, ""));
+    let daemon = Daemon::start_with(NONE, &asking(&endpoints, ""));
+    let (_, answer) = upgrade(&Daemon::start_with(NONE, &asking(&endpoints[..1], "")).socket(), "db@127.0.0.1");
+    let error = answer.problem()["attempts"][0]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("Connection refused"), "{error}");
     until("the third has its turn", || status(&daemon, "db@127.0.0.1") == 101);
     assert_eq!(reached(&daemon, "db@127.0.0.1"), "by the third");
 }
@@ -166,7 +171,9 @@ fn etcd_is_asked_over_tls_that_is_verified() {
     assert_eq!(reached(&trusting, "db@127.0.0.1"), "over TLS");
     let other = Lab::new();
     let strange = daemon(&etcd, &format!("tls = {{ ca = '{}' }}", other.ca()));
-    assert_eq!(status(&strange, "db@127.0.0.1"), 503, "another authority's");
+    let (_, answer) = upgrade(&strange.socket(), "db@127.0.0.1");
+    let error = answer.problem()["attempts"][0]["error"].as_str().unwrap().to_owned();
+    assert!(answer.status == 503 && error.contains("invalid peer certificate: "), "{error}");
 }
 
 #[test]

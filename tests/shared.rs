@@ -1,13 +1,15 @@
 //! A table that a fleet shares: daemons and pushes of the real binary, and Debian's etcd.
 
-use std::process::Output;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Output, Stdio};
 
 use portolan::etcd::{Compare, Etcd as Asked, EtcdConfig, Op, Txn};
 use portolan::shared::{Keys, Plan, Publisher, Stamp, plan};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::client::{connect, line};
-use crate::support::daemon::{Daemon, Folder, text};
+use crate::support::daemon::{Daemon, Folder, Running, text};
 use crate::support::etcd::Etcd;
 use crate::support::node::Node;
 use crate::support::until;
@@ -15,8 +17,11 @@ use crate::support::until;
 const PREFIX: &str = "portolan/routes/";
 
 fn folder(etcd: &Etcd, routes: &str, resolver: &str) -> Folder {
+    folder_at(&etcd.endpoint(), routes, resolver)
+}
+
+fn folder_at(endpoint: &str, routes: &str, resolver: &str) -> Folder {
     let folder = Folder::new(routes, "");
-    let endpoint = etcd.endpoint();
     folder.write(
         "portolan.toml",
         &format!(
@@ -186,6 +191,66 @@ fn the_last_good_table_outlives_etcd_and_a_restart() {
 }
 
 #[test]
+fn under_another_prefix_the_copy_on_disk_is_made_anew() {
+    let mut etcd = Etcd::new();
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    etcd.put("other/b", &route("^b@", "h:1"));
+    etcd.put(&key("a"), &route("^a@", "h:1"));
+    catch_up(&daemon, &etcd);
+    let config = std::fs::read_to_string(daemon.folder.path("portolan.toml")).unwrap();
+    daemon.folder.replace("portolan.toml", &(config + "table = 'other/'\n"));
+    assert_eq!(daemon.hang_up()["message"], "reloaded");
+    until("the other table is in force", || list(&daemon.folder) == ["^b@"]);
+    // What came before a reload is kept before it.
+    daemon.hang_up();
+    let folder = daemon.folder.clone();
+    daemon.stop();
+    etcd.kill();
+    let daemon = Daemon::in_folder(folder);
+    assert_eq!(list(&daemon.folder), ["^b@"], "without etcd");
+}
+
+#[test]
+fn who_says_that_it_serves_has_its_routes() {
+    let etcd = Etcd::new();
+    etcd.put(&key("db"), &route("^db@", "h:1"));
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    let serving = daemon.wait_for("serving");
+    assert_eq!((&serving["routes"], &serving["generation"]), (&json!(1), &json!(2)));
+}
+
+#[test]
+fn who_waits_for_its_first_table_ends_when_it_is_told_to() {
+    let silent = Node::new(|mut stream| while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {});
+    let folder = folder_at(&format!("http://{}", silent.address()), NONE, "");
+    let mut command = folder.command(&["run", "--config", "portolan.toml"]);
+    let mut daemon = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(daemon.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    log.find(|line| line.contains("\"admin API listening\"")).unwrap();
+    kill_process(Pid::from_child(&daemon.0), Signal::TERM).unwrap();
+    let rest: Vec<_> = log.collect();
+    assert!(daemon.0.wait().unwrap().success());
+    let has = |message: &str| rest.iter().any(|line| line.contains(message));
+    assert!(has("\"ended\"") && !has("\"serving\""), "{rest:?}");
+}
+
+#[test]
+fn a_member_of_etcd_without_a_leader_is_not_taken_for_one_that_has_nothing_to_tell() {
+    let [etcd, mut other] = Etcd::two();
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    etcd.put(&key("a"), &route("^a@", "h:1"));
+    catch_up(&daemon, &etcd);
+    other.kill();
+    daemon.wait_for("the shared table is not followed");
+    let mark = daemon.mark();
+    other.restart();
+    daemon.wait_after(mark, "the shared table is followed");
+    etcd.put(&key("b"), &route("^b@", "h:1"));
+    catch_up(&daemon, &etcd);
+    assert_eq!(list(&daemon.folder), ["^a@", "^b@"]);
+}
+
+#[test]
 fn a_file_is_checked_and_published() {
     let etcd = Etcd::new();
     let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
@@ -216,6 +281,20 @@ fn a_file_is_checked_and_published() {
     assert_eq!(push(folder, &["--back"]), "etcd:fleet: 2 routes, +0 -1 ~0\n");
     catch_up(&daemon, &etcd);
     assert_eq!(list(folder), ["^b@", "^a@"]);
+}
+
+#[test]
+fn a_route_whose_pattern_is_changed_keeps_its_place() {
+    let etcd = Etcd::new();
+    let daemon = Daemon::in_folder(folder(&etcd, NONE, ""));
+    let folder = &daemon.folder;
+    for patterns in [["^z@", "^k@"], ["^y@", "^k@"], ["^k@", "^b@"], ["^a@", "^j@"]] {
+        folder.write("fleet.toml", &file(&patterns));
+        push(folder, &["fleet.toml"]);
+        catch_up(&daemon, &etcd);
+        assert_eq!(list(folder), patterns);
+    }
+    assert_eq!(daemon.said(0, "ERROR"), Vec::<String>::new());
 }
 
 /// A pusher that does its work step by step, with this library.

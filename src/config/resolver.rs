@@ -90,6 +90,9 @@ const ANY_KIND: Keys = Keys {
         "user",
         "password",
         "tls",
+        "table",
+        "table_files",
+        "table_insecure",
     ],
     later: &[],
 };
@@ -337,6 +340,20 @@ fn static_answer<'a>(section: &Section<'a>, node: &str, value: &'a Spanned<DeVal
             let help = "write '10.0.0.1:4370', or { host = '10.0.0.1', port = 4370, tls = true }";
             section.wrong_type(node, value, "an answer", help);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_is_none_is_not_blamed_for_the_keys_of_those_that_are() {
+        for (kind, keys) in KINDS {
+            for key in keys.known {
+                assert!(ANY_KIND.known.contains(key), "`{key}` of {kind}");
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A connection to an endpoint.
 
+use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -9,6 +10,7 @@ use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptio
 
 use super::{EtcdConfig, EtcdTls};
 use crate::aside::blocking;
+use crate::config::visible;
 
 /// A call takes no longer, and neither does a connect.
 pub(super) const CALL: Duration = Duration::from_secs(5);
@@ -35,12 +37,21 @@ pub(super) async fn connect(config: &EtcdConfig, endpoint: &str) -> Result<Clien
     Ok(Client::connect([endpoint], Some(options)).await?)
 }
 
-/// What an error says, without the words of the protocol beneath.
+/// What an error says on one line, without the words of the protocol beneath, but with what lies at the bottom of it: a
+/// connection that is refused, a certificate that nobody trusts.
 pub(super) fn told(error: &Error) -> String {
-    match error {
-        Error::GRpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
+    let (mut said, mut beneath) = match error {
+        Error::GRpcStatus(status) => (status.message().to_owned(), status.source()),
+        other => (other.to_string(), other.source()),
+    };
+    while let Some(source) = beneath {
+        beneath = source.source();
+        let bottom = source.to_string();
+        if beneath.is_none() && !said.contains(&bottom) {
+            said = format!("{said}: {bottom}");
+        }
     }
+    visible(&said).into_owned()
 }
 
 fn options(config: &EtcdConfig, is_tls: bool) -> Result<ConnectOptions, String> {
@@ -48,6 +59,8 @@ fn options(config: &EtcdConfig, is_tls: bool) -> Result<ConnectOptions, String> 
         .with_connect_timeout(CALL)
         .with_keep_alive(PING, CALL)
         .with_keep_alive_while_idle(true)
+        // A member that is cut off from the others would else say nothing to a watch, for as long as that lasts.
+        .with_require_leader(true)
         .with_tcp_keepalive(PING);
     if is_tls {
         // The library by itself would trust nobody.

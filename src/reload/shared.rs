@@ -55,10 +55,10 @@ fn held(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shared table that a configuration names: the one in force, or the copy on disk of another.
+/// The shared table that a configuration names: the one in force, or what is on disk of another.
 pub(super) fn shared_of(config: &Config, before: Option<&Mutex<Shared>>, state: &Path) -> Option<Shared> {
     let (name, etcd) = config.shared()?;
-    let same = before.and_then(|before| held(before).following(name, etcd));
+    let same = before.and_then(|before| held(before).following(name, etcd, state));
     Some(same.unwrap_or_else(|| Shared::open(name, etcd, state)))
 }
 

@@ -65,12 +65,19 @@ impl Shared {
         Self { name, etcd, layer, held, copy, warning, link: Arc::default() }
     }
 
-    /// The same under another configuration, to be laid over other files; `None` if it is another table.
-    pub fn following(&self, name: &Arc<str>, EtcdResolver { etcd, table, .. }: &EtcdResolver) -> Option<Self> {
-        let is_the_same = self.name == *name && self.layer.keys.prefix() == &*table.prefix;
-        let (held, copy, link) = (self.held.clone(), Arc::clone(&self.copy), Arc::clone(&self.link));
+    /// The table of another configuration, to be laid over other files; `None` if it comes through another resolver.
+    pub fn following(&self, name: &Arc<str>, resolver: &EtcdResolver, state: &Path) -> Option<Self> {
+        if self.name != *name {
+            return None;
+        }
+        let (EtcdResolver { etcd, table, .. }, copy) = (resolver, Arc::clone(&self.copy));
+        if self.layer.keys.prefix() != &*table.prefix {
+            // The copy is this process's already, and will be of this table once there is something to be kept.
+            return Some(Self { copy, ..Self::read(name, resolver, state) });
+        }
+        let (held, link) = (self.held.clone(), Arc::clone(&self.link));
         let layer = self.layer.anew(table.rules.clone());
-        is_the_same.then(|| Self { name: Arc::clone(name), etcd: etcd.clone(), layer, held, copy, warning: None, link })
+        Some(Self { name: Arc::clone(name), etcd: etcd.clone(), layer, held, copy, warning: None, link })
     }
 
     /// Whether both are kept up to date by the same questions.
@@ -139,7 +146,7 @@ impl Shared {
     /// Keeps a step that was made. Blocks on the disk.
     pub fn keep(&self, change: &Change) {
         if let Some(copy) = self.copy.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            copy.keep(change, &self.held);
+            copy.keep(self.keys().prefix(), change, &self.held);
         }
     }
 }

@@ -64,7 +64,8 @@ impl Copy {
                 Opened { copy: Some(copy), held, warning }
             }
             Err(error) => {
-                let warning = Some(unused(folder, &format!("cannot be used: {error}")));
+                let help = "put it right and restart portolan: until then nothing is kept for a start without etcd";
+                let warning = Some(unused(folder, &format!("cannot be used: {error}")).help(help));
                 Opened { warning, ..Opened::default() }
             }
         }
@@ -81,11 +82,13 @@ impl Copy {
         }
     }
 
-    /// Keeps a step that leads to what is held. It is on disk when this returns, unless a warning says that it is not:
+    /// Keeps a step that leads to what is held under this prefix. It is on disk when this returns, unless a warning says that it is not:
     /// a start without etcd would then serve what was kept before.
-    pub fn keep(&mut self, change: &Change, held: &Held) {
+    pub fn keep(&mut self, prefix: &str, change: &Change, held: &Held) {
         self.since += change.upsert.len() + change.remove.len();
-        if self.since > 2 * held.len() + Self::SPARE {
+        let is_another = *self.prefix != *prefix;
+        if is_another || self.since > 2 * held.len() + Self::SPARE {
+            self.prefix = prefix.into();
             return self.replace(held);
         }
         let line = Line { prefix: self.prefix.clone(), change: change.clone() };
@@ -146,7 +149,7 @@ mod tests {
             let change =
                 change(&held, &[("a", &step.to_string()), ("b", "x")], if step % 2 == 0 { &["c"] } else { &[] });
             held.follow(&change);
-            copy.keep(&change, &held);
+            copy.keep("p/", &change, &held);
         }
         held
     }
@@ -178,6 +181,19 @@ mod tests {
         std::fs::write(&file, &bytes[..bytes.len() - 9]).unwrap();
         let held = Copy::open(folder.path(), "p/").held;
         assert_eq!((held.revision, held.len()), (3, 2));
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_kept_is_somebodys_to_put_right() {
+        let folder = tempfile::tempdir().unwrap();
+        kept(folder.path(), 2);
+        let first = Copy::open(folder.path(), "p/");
+        let second = Copy::open(folder.path(), "p/");
+        assert!(first.copy.is_some() && second.copy.is_none());
+        let warning = second.warning.unwrap();
+        assert!(warning.message.contains("is in use by process"), "{warning:?}");
+        let help = warning.help.unwrap();
+        assert!(help.starts_with("put it right and restart portolan"), "{help}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tracing::{error, info};
 use super::core::Shared;
 use super::follow::{Follower, Unfit, Want};
 use super::held::Change;
+use crate::config::visible;
 use crate::etcd::{Etcd, EtcdError};
 use crate::resolve::Home;
 
@@ -108,7 +109,7 @@ impl Task {
                 }
                 // What it says is what the next question is for.
                 Broken::Unfit(unseen @ Unfit::Unseen(_)) => {
-                    info!(table = %self.table, "{unseen}");
+                    info!(table = %self.table, "{}", visible(&unseen.to_string()));
                     sleep(jittered(PAUSE.0)).await;
                     continue;
                 }

@@ -231,6 +231,9 @@ impl Follower {
             self.switch(&head.set, &mut change)?;
         }
         ended.into_iter().for_each(|set| drop(self.staged.take(set)));
+        if self.held.is_emptied_by(&change) {
+            return Err(Unfit::Gone(self.keys.prefix().to_owned()));
+        }
         if self.held.fits(&change) { Ok(change) } else { Err(self.digest(change.head.as_deref())) }
     }
 

@@ -125,6 +125,12 @@ impl Held {
         is_told(change.head.as_deref(), pushed, digest)
     }
 
+    /// Whether a step takes away several routes by hand, and with them all that there is: a slip, as a rule.
+    pub(super) fn is_emptied_by(&self, change: &Change) -> bool {
+        let takes_all = change.upsert.is_empty() && change.remove.len() == self.len();
+        change.head.is_none() && takes_all && self.len() > 1
+    }
+
     /// The step from nothing to this.
     pub fn whole(&self) -> Change {
         let mut upsert: Vec<_> = self.items.values().cloned().collect();

@@ -16,7 +16,7 @@ use crate::admin::view::RouteSpec;
 use crate::config::{Context, Place, Problem, Problems, SharedRules, read_shared, read_shared_json};
 use crate::dial::Trusts;
 use crate::edits::{self, Ended};
-use crate::route::{Origin, Route, RouteTable, SharedOrigin};
+use crate::route::{Origin, Route, RouteTable, Row, SharedOrigin};
 
 /// Which shared routes there are, and what is wrong with them.
 #[derive(Debug, Clone)]
@@ -143,13 +143,15 @@ impl Layer {
                 }
             }
         }
-        for pattern in touched {
+        // All of them leave their places before any takes one: a route may come to where another has stood.
+        let before: Vec<_> = touched.iter().map(|pattern| self.take_out(pattern, tables)).collect();
+        for (pattern, before) in touched.into_iter().zip(before) {
             let owner = self.owner(&pattern).cloned();
             let route = owner.and_then(|(number, name)| {
                 let route = fresh.remove(&name).or_else(|| self.read_again(&name, tables))?;
                 Some((number, name, route))
             });
-            self.settle(&pattern, route, tables, &mut laid);
+            self.settle(&pattern, before, route, tables, &mut laid);
         }
         laid
     }
@@ -177,19 +179,30 @@ impl Layer {
         Some(good.pattern)
     }
 
-    /// Puts the route that has a pattern among the shared ones in its place, or none.
-    fn settle(&mut self, pattern: &str, route: Option<(u64, Name, Route)>, tables: &mut Tables<'_>, laid: &mut Laid) {
-        let is =
-            |table: &RouteTable, test: fn(&Origin) -> bool| table.get(pattern).is_some_and(|row| test(&row.origin));
-        let is_file = |origin: &Origin| matches!(origin, Origin::File { .. });
-        let is_shared = |origin: &Origin| matches!(origin, Origin::Shared(_));
-        if is(tables.table, is_file) || is(tables.removed, is_file) {
+    /// Takes the shared route with a pattern out of its place; what was in force with it.
+    fn take_out(&mut self, pattern: &str, tables: &mut Tables<'_>) -> Option<Arc<Row<Route>>> {
+        let is_shared =
+            |table: &RouteTable| table.get(pattern).is_some_and(|row| matches!(row.origin, Origin::Shared(_)));
+        let before = if is_shared(tables.table) { tables.table.remove(pattern).ok() } else { None };
+        let hidden = is_shared(tables.removed) && tables.removed.remove(pattern).is_ok();
+        self.standing -= usize::from(before.is_some()) + usize::from(hidden);
+        before
+    }
+
+    /// Puts the route that has a pattern among the shared ones in its place, or none. `before` was in force with it.
+    fn settle(
+        &mut self,
+        pattern: &str,
+        before: Option<Arc<Row<Route>>>,
+        route: Option<(u64, Name, Route)>,
+        tables: &mut Tables<'_>,
+        laid: &mut Laid,
+    ) {
+        let is_file =
+            |table: &RouteTable| table.get(pattern).is_some_and(|row| matches!(row.origin, Origin::File { .. }));
+        if is_file(tables.table) || is_file(tables.removed) {
             return;
         }
-        let before = if is(tables.table, is_shared) { tables.table.remove(pattern).ok() } else { None };
-        let hidden = is(tables.removed, is_shared) && tables.removed.remove(pattern).is_ok();
-        self.standing -= usize::from(before.is_some()) + usize::from(hidden);
-
         let by = route.as_ref().map(|(_, _, route)| route.origin.clone());
         if let Some(edit) = tables.edits.removal(pattern) {
             match route {
@@ -417,6 +430,15 @@ mod tests {
         assert_eq!(world.table.get("a").unwrap().origin.to_string(), "etcd:fleet, key p/x");
         world.step(&[], &["x"]);
         assert_eq!(world.patterns(), "");
+    }
+
+    #[test]
+    fn a_route_takes_the_place_of_another_whatever_their_patterns_are() {
+        let mut world = World::new(&[], Vec::new());
+        world.step(&[("1", 5, toml("z")), ("2", 6, toml("k")), ("3", 7, toml("a"))], &[]);
+        let laid = world.step(&[("4", 5, toml("b")), ("2", 7, toml("k")), ("5", 6, toml("y"))], &["1", "3"]);
+        assert_eq!((laid.added, laid.removed, laid.changed), (2, 2, 1));
+        assert_eq!(world.patterns(), "b y k ");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::keys::{Head, Id, Keys, Part, range_end};
 use super::push::{self, Differences, Plan, Published, Stamp, TooLarge};
@@ -74,6 +74,9 @@ impl Publisher {
     /// So often a push is tried.
     const TRIES: u32 = 5;
 
+    /// After the first try, and so much longer after each: all of them take longer than etcd is without a leader.
+    const PAUSE: Duration = Duration::from_millis(200);
+
     /// Pushes to this table. `by` is who pushes: `user@host`.
     pub fn new(etcd: Etcd, keys: Keys, by: String) -> Self {
         Self { etcd, keys, by }
@@ -88,7 +91,7 @@ impl Publisher {
                 Ok(pushed) => return Ok(pushed),
                 Err(Failed::Push(error)) => return Err(error),
                 Err(Failed::Again(error)) if tries == Self::TRIES => return Err(error),
-                Err(Failed::Again(_)) => {}
+                Err(Failed::Again(_)) => sleep(Self::PAUSE * tries).await,
             }
         }
     }

@@ -381,6 +381,24 @@ fn an_etcd_that_was_emptied_takes_no_routes_away() {
 }
 
 #[test]
+fn routes_by_hand_that_are_all_deleted_at_once_stay() {
+    let (mut store, mut reader) = (Store::new(), Reader::new());
+    store.run(&by_hand(&[(1, 1), (2, 2)]));
+    reader.catch_up(&store);
+    store.run(&Txn { when: Vec::new(), then: vec![Op::DeleteAll("p/".into())] });
+    let told = reader.step(&store, 9).unwrap_err();
+    assert_eq!(told, Unfit::Gone("p/".to_owned()));
+    reader.catch_up(&store);
+    assert_eq!(reader.told.len(), 2);
+    store.run(&by_hand(&[(3, 3)]));
+    reader.catch_up(&store);
+    assert_eq!(shown(&reader.told), in_force(store.now()), "what is written anew is in force");
+    store.run(&Txn { when: Vec::new(), then: vec![Op::Delete("p/3".into())] });
+    reader.catch_up(&store);
+    assert_eq!(reader.told.len(), 0, "one may be taken away, also when it is the last");
+}
+
+#[test]
 fn another_cluster_is_read_anew() {
     let (mut store, mut reader) = (Store::new(), Reader::new());
     push(&mut store, &[1, 2, 3], 1);

@@ -16,6 +16,9 @@ use super::{HANG, until};
 /// A server that is killed when this is dropped.
 pub struct Etcd {
     folder: TempDir,
+    name: &'static str,
+    /// The members of its cluster, each with where it is for the others.
+    cluster: String,
     port: u16,
     peer: u16,
     /// The certificate and key of a server that speaks TLS.
@@ -30,14 +33,38 @@ impl Etcd {
 
     /// One that speaks TLS by these.
     pub fn with(tls: Option<(PathBuf, PathBuf)>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut etcd = Self { folder, port: 0, peer: 0, tls, running: None };
         loop {
-            (etcd.port, etcd.peer) = (free_port(), free_port());
+            let mut etcd = Self::prepared("t", tls.clone());
+            etcd.cluster = etcd.member();
             if etcd.start() {
                 return etcd;
             }
         }
+    }
+
+    /// Two members of one cluster: when one is gone, the other has no leader.
+    pub fn two() -> [Self; 2] {
+        loop {
+            let mut both = ["one", "other"].map(|name| Self::prepared(name, None));
+            let cluster = both.iter().map(Self::member).collect::<Vec<_>>().join(",");
+            for etcd in &mut both {
+                etcd.cluster.clone_from(&cluster);
+                etcd.running = Some(etcd.spawned());
+            }
+            if both.iter_mut().all(Self::comes_up) {
+                return both;
+            }
+        }
+    }
+
+    /// One on ports that are free now.
+    fn prepared(name: &'static str, tls: Option<(PathBuf, PathBuf)>) -> Self {
+        let (folder, port, peer) = (tempfile::tempdir().unwrap(), free_port(), free_port());
+        Self { folder, name, cluster: String::new(), port, peer, tls, running: None }
+    }
+
+    fn member(&self) -> String {
+        format!("{}=http://127.0.0.1:{}", self.name, self.peer)
     }
 
     pub fn endpoint(&self) -> String {
@@ -132,26 +159,33 @@ impl Etcd {
 
     /// Whether it could have its ports.
     fn start(&mut self) -> bool {
+        self.running = Some(self.spawned());
+        self.comes_up()
+    }
+
+    fn spawned(&self) -> Running {
         let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer));
         let data = self.folder.path().join("data");
-        let cluster = format!("t={peer}");
         let mut command = Command::new("etcd");
-        command.args(["--name", "t", "--log-level", "error", "--logger", "zap"]).arg("--data-dir").arg(data);
+        command.args(["--name", self.name, "--log-level", "error", "--logger", "zap"]).arg("--data-dir").arg(data);
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &cluster, "--heartbeat-interval", "10", "--election-timeout", "100"]);
+        command.args(["--initial-cluster", &self.cluster, "--heartbeat-interval", "10", "--election-timeout", "100"]);
         command.args(["--bcrypt-cost", "4", "--auth-token-ttl", "2"]);
         if let Some((cert, key)) = &self.tls {
             command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut running = Running(command.spawn().expect("etcd, which tests/run.sh installs"));
+        Running(command.spawn().expect("etcd, which tests/run.sh installs"))
+    }
+
+    /// Waits until it answers; whether it does.
+    fn comes_up(&mut self) -> bool {
         let mut has_ended = false;
         until("etcd answers", || {
-            has_ended = running.0.try_wait().unwrap().is_some();
+            has_ended = self.running.as_mut().is_none_or(|running| running.0.try_wait().unwrap().is_some());
             has_ended || self.is_healthy()
         });
-        self.running = Some(running);
         !has_ended
     }
 

@@ -1,78 +1,25 @@
 //! A snapshot of the table and a node name make candidates, lazily and in the order in which they are tried.
 
+mod candidate;
 mod course;
 mod question;
+mod snapshot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+pub use candidate::Candidate;
 pub use course::Course;
+pub use snapshot::Snapshot;
 
-use crate::config::{DialConfig, FileCount};
-use crate::dial::{Attempt, DialError, Ends, Health, Slot, Slots, Trust, Trusts, Turn, Upstreams, header};
+use crate::config::DialConfig;
+use crate::dial::{Attempt, Ends, Turn, Upstreams, header};
 use crate::node::NodeName;
-use crate::resolve::{Discovery, NoAnswer, Override, Resolvers, Target};
-use crate::route::{Rank, Reach, Route, RouteTable, Row, Timeout, TlsPolicy, Upstream};
-use crate::shared::Summary;
+use crate::resolve::{Discovery, NoAnswer, Override, Target};
+use crate::route::{Rank, Reach, Route, Row, Timeout, TlsPolicy, Upstream};
 use question::Question;
-
-/// What a request sees of the configuration: one table, whole, however often it is swapped meanwhile.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// Counts the tables that were in force; the first is 1.
-    pub generation: u64,
-    /// The routes in force.
-    pub table: RouteTable,
-    /// The routes of files that were removed at run time.
-    pub removed: RouteTable,
-    /// What each routes file gave to the two, in the order of the table.
-    pub files: Vec<FileCount>,
-    /// What the files of the routes' TLS policies held when the table was built.
-    pub trusts: Arc<Trusts>,
-    /// What the routes that bound it have open: the same in every snapshot of a daemon.
-    pub slots: Arc<Slots>,
-    /// The resolvers that routes may ask, by name.
-    pub resolvers: Arc<Resolvers>,
-    /// What is asked for what no route has reached, if anything is.
-    pub discovery: Option<Arc<Discovery>>,
-    /// What the table that a fleet shares gave to the two, if there is one.
-    pub shared: Option<Arc<Summary>>,
-}
-
-impl Snapshot {
-    /// Whether a request for the node may come to anything: a route matches, or a resolver can be asked.
-    pub fn may_reach(&self, node: &NodeName) -> bool {
-        self.discovery.is_some() || self.table.find(node, None).is_some()
-    }
-
-    /// The same under the next number; it shares all that it holds.
-    pub fn next(&self) -> Self {
-        Self {
-            generation: self.generation + 1,
-            table: self.table.clone(),
-            removed: self.removed.clone(),
-            files: self.files.clone(),
-            trusts: Arc::clone(&self.trusts),
-            slots: Arc::clone(&self.slots),
-            resolvers: Arc::clone(&self.resolvers),
-            discovery: self.discovery.clone(),
-            shared: self.shared.clone(),
-        }
-    }
-
-    /// Trusts these. Routes come and go, and each may have had a policy of its own: those of no route and no answer are
-    /// let go now and then.
-    pub fn trust(&mut self, mut trusts: Trusts) {
-        if trusts.is_grown() {
-            let of_routes = self.table.iter().chain(self.removed.iter()).filter_map(|route| route.tls.as_deref());
-            let of_answers = self.resolvers.iter().map(|resolver| &**resolver.answer_tls());
-            trusts.keep_only(&of_routes.chain(of_answers).collect());
-        }
-        self.trusts = Arc::new(trusts);
-    }
-}
 
 /// The candidates for one node: static routes in the order of the table, then discovery. It holds the snapshot, and is
 /// dropped when the dial ends.
@@ -150,46 +97,6 @@ pub enum Next {
     Candidate(Candidate),
     /// A resolver whose turn it was had no answer.
     Failed(Attempt),
-}
-
-/// An upstream that is chosen for this request and not yet tried.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// What leads there.
-    pub course: Course,
-    /// Where it leads, and what is known of that.
-    pub health: Arc<Health>,
-    /// What its TLS trusts, if it has TLS.
-    pub trust: Option<Arc<Trust>>,
-    /// The name that its certificate must bear; `None`: the host as it is dialed.
-    pub certified: Option<Arc<str>>,
-    /// What the upstream hears before anything else, if the route has `proxy_protocol`.
-    pub preface: Option<Arc<[u8]>>,
-    /// The request's turn at the route, if the route bounds its relays.
-    pub turn: Option<Arc<Turn>>,
-    /// How long an attempt may take: name lookup, TCP and TLS of all its addresses.
-    pub connect_timeout: Duration,
-    /// How long it may be without an answer before the next candidate is started beside it; `None`: for ever.
-    pub race_after: Option<Duration>,
-    /// Whether it stands behind others because it was ejected.
-    pub is_ejected: bool,
-}
-
-impl Candidate {
-    /// Where it leads.
-    pub fn upstream(&self) -> &Upstream {
-        self.health.upstream()
-    }
-
-    /// How long it may be without an answer until it is over or overtaken.
-    pub fn patience(&self) -> Duration {
-        self.connect_timeout.min(self.race_after.unwrap_or(Duration::MAX))
-    }
-
-    /// The request's slot among the route's relays; `None` if they are not bounded, an error if all are taken.
-    pub fn slot(&self) -> Result<Option<Arc<Slot>>, DialError> {
-        self.turn.as_ref().map(|turn| turn.slot()).transpose()
-    }
 }
 
 impl Plan {

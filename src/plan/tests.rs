@@ -1,9 +1,11 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::dial::DialError;
 use crate::dial::testing::{Act, Scripted, upstream};
+use crate::dial::{DialError, Trusts};
 use crate::drain::Drain;
+use crate::resolve::Resolvers;
+use crate::route::RouteTable;
 use crate::route::testing::route;
 
 /// A table with a route to each of these ports, the heaviest first, and what is known of them.

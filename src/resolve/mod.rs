@@ -9,6 +9,7 @@ mod dns;
 mod epmd;
 mod ergo;
 mod etcd;
+mod hear;
 mod host;
 mod cache;
 mod outage;

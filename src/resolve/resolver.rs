@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use tracing::{field, info, warn};
 
 use super::cache::{Cache, Held, Old};
-use super::outage::{Away, Failure, Outages};
+use super::outage::{Away, Outages};
 use super::question::{Question, Waiting};
-use super::status::{Counts, State, Status};
+use super::status::{Counts, Status};
 use super::{Answer, Answers, Ask, Home, KnownAnswer, NoAnswer, Outcome, Questions, Updates};
 use crate::node::NodeName;
 use crate::route::TlsPolicy;
@@ -54,21 +53,18 @@ pub struct Peek {
 }
 
 #[derive(Debug)]
-struct Inside {
-    cache: Cache,
-    outages: Outages,
+pub(super) struct Inside {
+    pub(super) cache: Cache,
+    pub(super) outages: Outages,
     /// The questions under way whose outcome is wanted. Each is said here, once or twice: an old answer when it takes
     /// long, and what comes of it.
     asking: HashMap<NodeName, watch::Sender<Option<Outcome>>>,
     /// How often changes may have been missed.
     doubts: u64,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// From when on the log may hear again of an answer that is of no use.
     tell_again: Instant,
 }
-
-/// The log's words for a node that a service which is there does not answer about.
-const NO_ANSWER: &str = "resolver has no answer for a node";
 
 /// What a request for a node comes to.
 enum Look {
@@ -268,77 +264,6 @@ impl Resolver {
         }
     }
 
-    /// Notes what it means for the service that it said this of a node, or nothing. The log hears of the begin of an
-    /// outage and of its end. What is returned is to be kept of the node in place of the outcome.
-    fn hear(
-        &self,
-        inside: &mut Inside,
-        node: &NodeName,
-        outcome: &Result<Answers, NoAnswer>,
-        asked: Instant,
-        now: Instant,
-    ) -> Option<NoAnswer> {
-        match outcome {
-            // Our own doing.
-            Err(NoAnswer::NotAskable(_) | NoAnswer::Busy) => {}
-            Err(NoAnswer::Away(error)) => {
-                self.failed(inside, node, Failure { error: error.clone(), is_silence: false, asked }, now);
-            }
-            Err(NoAnswer::TimedOut) => {
-                let error = format!("no answer within {}", humantime::format_duration(self.limits.timeout));
-                if inside.outages.has_answered_since(self.ask.service(node), asked) {
-                    self.tell(inside, node, NO_ANSWER, &error, now);
-                    return Some(NoAnswer::Refused(format!("{error}, where others are answered")));
-                }
-                self.failed(inside, node, Failure { error, is_silence: true, asked }, now);
-            }
-            Ok(_) | Err(NoAnswer::Unknown { .. }) => self.answered(inside, node, now),
-            Err(NoAnswer::Garbled(error)) => {
-                self.answered(inside, node, now);
-                self.tell(inside, node, "resolver was not understood", error, now);
-            }
-            Err(NoAnswer::Refused(error)) => {
-                self.answered(inside, node, now);
-                self.tell(inside, node, NO_ANSWER, error, now);
-            }
-        }
-        None
-    }
-
-    /// The log hears of what concerns one node, once in a while.
-    fn tell(&self, inside: &mut Inside, node: &NodeName, what: &'static str, error: &str, now: Instant) {
-        if inside.may_tell(now) {
-            let (resolver, service) = self.names(node);
-            warn!(resolver, service, %node, error, "{what}");
-        }
-    }
-
-    fn answered(&self, inside: &mut Inside, node: &NodeName, now: Instant) {
-        inside.counts.is(State::Up, now);
-        if let Some(outage) = inside.outages.answered(self.ask.service(node), now) {
-            let ((resolver, service), after) = (self.names(node), outage.away(now).lasts);
-            let oldest_served = outage.oldest_served.map(field::debug);
-            info!(resolver, service, ?after, oldest_served, "resolver is back");
-        }
-    }
-
-    fn failed(&self, inside: &mut Inside, node: &NodeName, failure: Failure, now: Instant) {
-        inside.counts.is(State::Away, now);
-        let error = failure.error.clone();
-        if inside.outages.failed(self.ask.service(node), node, failure, now) {
-            let (resolver, service) = self.names(node);
-            warn!(resolver, service, error, "resolver is away; old answers serve as long as they may");
-        }
-        if let (Some(old), Some(outage)) = (inside.cache.old(node, now), inside.outages.of(self.ask.service(node))) {
-            outage.serves(old.age);
-        }
-    }
-
-    /// What the log calls it, and which of its services, if there are several.
-    fn names<'a>(&'a self, node: &'a NodeName) -> (&'a str, Option<&'a str>) {
-        (&self.name, Some(self.ask.service(node)).filter(|service| !service.is_empty()))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inside> {
         // Nothing that holds the lock can panic half-way through a change.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
@@ -377,7 +302,7 @@ impl Inside {
     }
 
     /// Whether the log hears of one more answer that is of no use.
-    fn may_tell(&mut self, now: Instant) -> bool {
+    pub(super) fn may_tell(&mut self, now: Instant) -> bool {
         let may = now >= self.tell_again;
         if may {
             self.tell_again = now + Resolver::TELL_PAUSE;

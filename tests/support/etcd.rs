@@ -107,12 +107,20 @@ impl Etcd {
             let mut running = tokio::task::JoinSet::new();
             for piece in pieces {
                 let etcd = etcd.clone();
-                running.spawn(async move { etcd.run(&piece, None).await });
+                // On a busy machine etcd says that it was too slow itself; these puts may be made twice.
+                running.spawn(async move {
+                    for _ in 0..10 {
+                        if etcd.run(&piece, None).await.is_ok_and(|done| done) {
+                            return;
+                        }
+                    }
+                    panic!("etcd takes nothing");
+                });
                 if running.len() == 16 {
-                    running.join_next().await.unwrap().unwrap().unwrap();
+                    running.join_next().await.unwrap().unwrap();
                 }
             }
-            running.join_all().await.into_iter().for_each(|done| assert!(done.unwrap()));
+            running.join_all().await;
         });
     }
 

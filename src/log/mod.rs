@@ -1,6 +1,7 @@
 //! The log: lines for people, JSON for machines, or systemd's journal, by a writer that never blocks a request.
 
 mod journald;
+mod sparse;
 mod writer;
 
 use std::env;
@@ -14,6 +15,7 @@ use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+pub(crate) use self::sparse::Sparse;
 use self::writer::{Target, Writer};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 

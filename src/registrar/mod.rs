@@ -4,7 +4,6 @@
 mod nodes;
 mod questions;
 mod registration;
-mod sparse;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -17,7 +16,7 @@ pub use nodes::{Nodes, Registration};
 pub(crate) use registration::serve;
 
 use crate::daemon::Daemon;
-use sparse::Sparse;
+use crate::log::Sparse;
 
 /// The longest packet of either kind, in bytes: what Ergo's server and client have room for. Who registers within it
 /// is also answered with within it: the answer has the same routes, and lacks the name.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tracing::warn;
 
-use super::{MOST, Registrar, Sparse};
+use super::{MOST, Registrar};
 use crate::daemon::Daemon;
 use crate::dialect::ergo::{GenRoute, Packet};
 use crate::lease::NoLease;
 use crate::listen::{Transport, owner};
+use crate::log::Sparse;
 use crate::node::NodeName;
 
 /// What Ergo says of a node that nobody knows (gen.ErrUnknown).

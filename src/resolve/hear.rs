@@ -32,7 +32,7 @@ impl Resolver {
             Err(NoAnswer::TimedOut) => {
                 let error = format!("no answer within {}", humantime::format_duration(self.timeout()));
                 if inside.outages.has_answered_since(self.service().service(node), asked) {
-                    self.tell(inside, node, NO_ANSWER, &error, now);
+                    self.tell(inside, node, NO_ANSWER, &error);
                     return Some(NoAnswer::Refused(format!("{error}, where others are answered")));
                 }
                 self.failed(inside, node, Failure { error, is_silence: true, asked }, now);
@@ -40,19 +40,19 @@ impl Resolver {
             Ok(_) | Err(NoAnswer::Unknown { .. }) => self.answered(inside, node, now),
             Err(NoAnswer::Garbled(error)) => {
                 self.answered(inside, node, now);
-                self.tell(inside, node, "resolver was not understood", error, now);
+                self.tell(inside, node, "resolver was not understood", error);
             }
             Err(NoAnswer::Refused(error)) => {
                 self.answered(inside, node, now);
-                self.tell(inside, node, NO_ANSWER, error, now);
+                self.tell(inside, node, NO_ANSWER, error);
             }
         }
         None
     }
 
     /// The log hears of what concerns one node, once in a while.
-    fn tell(&self, inside: &mut Inside, node: &NodeName, what: &'static str, error: &str, now: Instant) {
-        if inside.may_tell(now) {
+    fn tell(&self, inside: &Inside, node: &NodeName, what: &'static str, error: &str) {
+        if inside.told.turn().is_some() {
             let (resolver, service) = self.names(node);
             warn!(resolver, service, %node, error, "{what}");
         }

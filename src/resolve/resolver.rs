@@ -12,6 +12,7 @@ use super::outage::{Away, Outages};
 use super::question::{Question, Waiting};
 use super::status::{Counts, Status};
 use super::{Answer, Answers, Ask, Home, KnownAnswer, NoAnswer, Outcome, Questions, Updates};
+use crate::log::Sparse;
 use crate::node::NodeName;
 use crate::route::TlsPolicy;
 
@@ -62,8 +63,8 @@ pub(super) struct Inside {
     /// How often changes may have been missed.
     doubts: u64,
     pub(super) counts: Counts,
-    /// From when on the log may hear again of an answer that is of no use.
-    tell_again: Instant,
+    /// What the log heard of answers that are of no use.
+    pub(super) told: Sparse,
 }
 
 /// What a request for a node comes to.
@@ -79,8 +80,6 @@ enum Look {
 impl Resolver {
     /// The most questions at once: what is asked for more is refused, and a service that hangs does not fill the memory.
     const QUESTIONS: usize = 256;
-    /// The log hears of answers that are of no use once in so long.
-    const TELL_PAUSE: Duration = Duration::from_secs(1);
 
     /// One that knows nothing yet; nothing is asked before a request wants it. `kind` is the `type` of the service, and
     /// `answer_tls` how TLS is spoken to a node whose answer says that it speaks TLS.
@@ -297,17 +296,8 @@ impl Inside {
             asking: HashMap::new(),
             doubts: 0,
             counts: Counts::new(now),
-            tell_again: now,
+            told: Sparse::default(),
         }
-    }
-
-    /// Whether the log hears of one more answer that is of no use.
-    pub(super) fn may_tell(&mut self, now: Instant) -> bool {
-        let may = now >= self.tell_again;
-        if may {
-            self.tell_again = now + Resolver::TELL_PAUSE;
-        }
-        may
     }
 
     fn look(&mut self, node: &NodeName, service: &str, now: Instant) -> Look {

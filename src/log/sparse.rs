@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Whose turn it is to be logged.
 #[derive(Debug, Default)]
-pub(super) struct Sparse(Mutex<State>);
+pub(crate) struct Sparse(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ impl Sparse {
     const PAUSE: Duration = Duration::from_secs(1);
 
     /// How many were not logged since the last one that was; `None`: this is not to be either.
-    pub(super) fn turn(&self) -> Option<u64> {
+    pub(crate) fn turn(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|last| last.elapsed() < Self::PAUSE) {
             state.unsaid += 1;

@@ -6,8 +6,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpSocket;
+use socket2::{Domain, Socket, TcpKeepalive, Type};
 use uapi::c;
 
 use super::DialError;
@@ -23,8 +22,8 @@ const KEEPALIVE_RETRIES: u32 = 6;
 /// window shut the same way, so it is no shorter than what back pressure may reasonably take.
 const USER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A socket for this address, with what the route says of it.
-pub(super) fn socket(to: SocketAddr, settings: &Settings) -> Result<TcpSocket, DialError> {
+/// A socket for this address that waits for nothing, with what the route says of it.
+pub(super) fn socket(to: SocketAddr, settings: &Settings) -> Result<Socket, DialError> {
     let socket = open(to, settings.keepalive).map_err(|error| DialError::from_connect(&error))?;
     if let Some(source) = &settings.source {
         if let Source::Ip(ip) = source
@@ -42,17 +41,16 @@ pub(crate) fn keepalive() -> TcpKeepalive {
     asking_after(KEEPALIVE).with_retries(KEEPALIVE_RETRIES)
 }
 
-fn open(to: SocketAddr, keepalive: Option<Timeout>) -> io::Result<TcpSocket> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
+fn open(to: SocketAddr, keepalive: Option<Timeout>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)?;
+    socket.set_tcp_nodelay(true)?;
     let asked_after = keepalive.map_or(Some(KEEPALIVE), Timeout::duration);
     if let Some(after) = asked_after {
-        options.set_tcp_keepalive(&asking_after(after))?;
+        socket.set_tcp_keepalive(&asking_after(after))?;
     }
     // Linux gives up a silent peer by this, then, and not by the count of its questions: there is time for all of them.
     let asking = asked_after.map(|after| after + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES);
-    options.set_tcp_user_timeout(asking.max(Some(USER_TIMEOUT)))?;
+    socket.set_tcp_user_timeout(asking.max(Some(USER_TIMEOUT)))?;
     Ok(socket)
 }
 
@@ -63,7 +61,7 @@ fn asking_after(silence: Duration) -> TcpKeepalive {
 }
 
 /// Says where the connection comes from; an error goes on behind the source's name.
-fn come_from(source: &Source, socket: &TcpSocket) -> Result<(), String> {
+fn come_from(source: &Source, socket: &Socket) -> Result<(), String> {
     match source {
         Source::Ip(ip) => bind(socket, *ip).map_err(|error| match error.kind() {
             io::ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
@@ -81,9 +79,9 @@ fn come_from(source: &Source, socket: &TcpSocket) -> Result<(), String> {
 
 /// Binds to an address and leaves the port to the connect, which knows where it leads: ports that are in use to other
 /// upstreams are free for this one.
-fn bind(socket: &TcpSocket, ip: IpAddr) -> io::Result<()> {
+fn bind(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     uapi::setsockopt(socket.as_raw_fd(), c::IPPROTO_IP, c::IP_BIND_ADDRESS_NO_PORT, &1)?;
-    socket.bind(SocketAddr::new(ip, 0))
+    socket.bind(&SocketAddr::new(ip, 0).into())
 }
 
 #[cfg(test)]
@@ -95,16 +93,15 @@ mod tests {
     const V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
     const V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 1);
 
-    fn from(source: Source, to: SocketAddr) -> Result<TcpSocket, DialError> {
+    fn from(source: Source, to: SocketAddr) -> Result<Socket, DialError> {
         socket(to, &Settings { source: Some(source), ..Settings::DEFAULT })
     }
 
     fn with_keepalive(keepalive: Option<Timeout>) -> (bool, Option<u64>, Option<Duration>) {
         let socket = socket(V4, &Settings { keepalive, ..Settings::DEFAULT }).unwrap();
-        let options = SockRef::from(&socket);
-        let is_on = options.keepalive().unwrap();
-        let after = is_on.then(|| options.tcp_keepalive_time().unwrap().as_secs());
-        (is_on, after, options.tcp_user_timeout().unwrap())
+        let is_on = socket.keepalive().unwrap();
+        let after = is_on.then(|| socket.tcp_keepalive_time().unwrap().as_secs());
+        (is_on, after, socket.tcp_user_timeout().unwrap())
     }
 
     #[test]
@@ -122,7 +119,7 @@ mod tests {
     fn an_address_is_bound_without_a_port() {
         for (source, to) in [(V4, V4), (V6, V6)] {
             let socket = from(Source::Ip(source.ip()), to).unwrap();
-            assert_eq!(socket.local_addr().unwrap(), SocketAddr::new(source.ip(), 0));
+            assert_eq!(socket.local_addr().unwrap().as_socket(), Some(SocketAddr::new(source.ip(), 0)));
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -17,7 +17,7 @@ pub(super) async fn connect(address: SocketAddr, settings: &Settings, own: &OwnL
     if own.has(address) {
         return Err(DialError::Loop);
     }
-    let connected = options::socket(address, settings)?.connect(address).await;
+    let connected = establish(options::socket(address, settings)?, address).await;
     let stream = connected.map_err(|error| failure(&error, address))?;
     if is_to_itself(&stream, address) {
         // Closed in order it would wait in TIME_WAIT, and the port with it.
@@ -25,6 +25,23 @@ pub(super) async fn connect(address: SocketAddr, settings: &Settings, own: &OwnL
         return Err(DialError::Refused);
     }
     Ok(stream)
+}
+
+/// The handshake. Over loopback it is done when connect(2) returns, which says all the same that it is under way: asked
+/// again, it says how it ended, and nobody waits for an event.
+async fn establish(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {
+    let mut connected = rustix::net::connect(&socket, &address);
+    if connected == Err(Errno::INPROGRESS) {
+        connected = rustix::net::connect(&socket, &address);
+    }
+    match connected {
+        Ok(()) => return TcpStream::from_std(socket.into()),
+        Err(Errno::ALREADY) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    stream.writable().await?;
+    stream.take_error()?.map_or(Ok(stream), Err)
 }
 
 /// Linux says the same of an address that there is no way to, and of one for which no port of our own is left.
@@ -53,8 +70,6 @@ fn is_to_itself(stream: &TcpStream, dialed: SocketAddr) -> bool {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use tokio::net::TcpSocket;
-
     use super::*;
 
     #[tokio::test]
@@ -68,10 +83,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_is_connected_to_itself_reaches_nobody() {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let address = socket.local_addr().unwrap();
-        assert!(is_to_itself(&socket.connect(address).await.unwrap(), address));
+        let socket = options::socket((Ipv4Addr::LOCALHOST, 1).into(), &Settings::DEFAULT).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        assert!(is_to_itself(&establish(socket, address).await.unwrap(), address));
 
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -58,18 +58,23 @@ pub struct Dialed {
 }
 
 /// The candidates of a plan race until one is up or the deadline is over.
-pub async fn first(plan: Plan, deadline: Deadline) -> Result<Dialed, Refused> {
+pub fn first(plan: Plan, deadline: Deadline) -> impl Future<Output = Result<Dialed, Refused>> + use<> {
     let upstreams = Arc::clone(plan.upstreams());
-    let mut race = Race::new(plan, &upstreams, deadline);
-    let won = race.run().await;
-    let failed = race.take_failed();
-    match won {
-        Some(Won { up: Up { stream, address }, course, slot }) => Ok(Dialed { stream, course, address, failed, slot }),
-        None if race.candidates().is_unmatched() => Err(match race.candidates().unknown_to() {
-            Some(resolver) => Refused::Unknown(Arc::clone(resolver)),
-            None => Refused::NoRoute,
-        }),
-        None => Err(Refused::AllFailed(failed)),
+    let mut race = Race::new(plan, upstreams, deadline);
+    // Not an `async fn`: it would keep the plan twice, as its argument and in the race.
+    async move {
+        let won = race.run().await;
+        let failed = race.take_failed();
+        match won {
+            Some(Won { up: Up { stream, address }, course, slot }) => {
+                Ok(Dialed { stream, course, address, failed, slot })
+            }
+            None if race.candidates().is_unmatched() => Err(match race.candidates().unknown_to() {
+                Some(resolver) => Refused::Unknown(Arc::clone(resolver)),
+                None => Refused::NoRoute,
+            }),
+            None => Err(Refused::AllFailed(failed)),
+        }
     }
 }
 

@@ -25,9 +25,9 @@ use crate::plan::{Candidate, Course, Next};
 /// - The first that is up wins, unless one that stands before it in the plan has answered: that one is waited for.
 /// - Those before the winner that have not answered are overtaken, which is a failure.
 /// - What is given up before its outcome is known runs on unseen, also when the request ends in the middle.
-pub(super) struct Race<'a, C> {
+pub(super) struct Race<C> {
     candidates: C,
-    upstreams: &'a Upstreams,
+    upstreams: Arc<Upstreams>,
     deadline: Deadline,
     /// In the order of the plan.
     runners: SmallVec<[Runner; 1]>,
@@ -66,9 +66,9 @@ pub(super) struct Won {
     pub(super) slot: Option<Arc<Slot>>,
 }
 
-impl<'a, C: Candidates> Race<'a, C> {
+impl<C: Candidates> Race<C> {
     /// Nothing is started yet.
-    pub(super) fn new(candidates: C, upstreams: &'a Upstreams, deadline: Deadline) -> Self {
+    pub(super) fn new(candidates: C, upstreams: Arc<Upstreams>, deadline: Deadline) -> Self {
         let (runners, next) = (SmallVec::new(), Some(Instant::now()));
         let (is_asking, exhausted, failed) = (false, false, Vec::new());
         Self { candidates, upstreams, deadline, runners, next, is_asking, exhausted, failed }
@@ -288,7 +288,7 @@ impl Runner {
 }
 
 /// The request has ended in the middle: its client is gone.
-impl<C> Drop for Race<'_, C> {
+impl<C> Drop for Race<C> {
     fn drop(&mut self) {
         take(&mut self.runners).into_iter().for_each(|runner| runner.run_on(false));
     }

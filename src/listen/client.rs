@@ -1,11 +1,11 @@
 //! One client at one of the doors: its head is read, it is answered, and it is watched while portolan dials.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
@@ -83,13 +83,15 @@ impl Client {
                 ConnectRequest::forward(forward.node.clone())
             }
             // The others are served elsewhere, by requests of another kind.
-            Door::Socket | Door::Admin(_) | Door::Registrar(_) => match self.read_head(deadline, drain).await? {
-                Asked::Connection(request) => request,
-                lease @ Asked::Lease(_) => {
-                    self.head = None;
-                    return Ok(lease);
+            Door::Socket | Door::Admin(_) | Door::Registrar(_) => {
+                match Box::pin(self.read_head(deadline, drain)).await? {
+                    Asked::Connection(request) => request,
+                    lease @ Asked::Lease(_) => {
+                        self.head = None;
+                        return Ok(lease);
+                    }
                 }
-            },
+            }
         };
         self.head = None;
         self.form = Some(request.form);
@@ -157,7 +159,7 @@ impl Client {
     /// Tells it that it is connected; failover ends here.
     pub async fn establish(&mut self, facts: &Facts, deadline: Deadline) -> Result<(), Refused> {
         let form = self.form.unwrap_or(Form::Forward);
-        let answer = established(form, &facts.course, &facts.address.to_string());
+        let answer = established(form, &facts.course, facts.address);
         match timeout_at(deadline.instant(), self.stream.write_all(&answer)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Refused::ClientGone),
@@ -174,7 +176,7 @@ impl Client {
             (Stream::Unix(_), _) => return Err(Refused::NoHandoff(NoHandoff::Tls(facts.course.clone()))),
             (_, _) => return Err(Refused::NoHandoff(NoHandoff::NotUnix)),
         };
-        let answer = handed_off(&facts.course, &facts.address.to_string());
+        let answer = handed_off(&facts.course, facts.address);
         let sent = timeout_at(deadline.instant(), handoff::send(client, &answer, upstream)).await;
         sent.unwrap_or(Err(Refused::ClientGone))
     }
@@ -235,7 +237,7 @@ fn poll_read_head(stream: &mut Stream, head: &mut HeadReader, cx: &mut Context<'
     let mut buffer = [0; Client::READ];
     let room = head.room().min(Client::READ);
     let mut read = ReadBuf::new(buffer.get_mut(..room).unwrap_or_default());
-    ready!(Pin::new(stream).poll_read(cx, &mut read)).map_err(|_gone| Refused::ClientGone)?;
+    ready!(stream.poll_read_now(cx, &mut read)).map_err(|_gone| Refused::ClientGone)?;
     match read.filled() {
         [] => Poll::Ready(Err(Refused::BadHead(BadHead::Truncated))),
         read => Poll::Ready(head.advance(read).map_err(Refused::BadHead)),

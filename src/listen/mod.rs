@@ -270,13 +270,9 @@ fn take_up(
         (Door::Forward(forward), stream) => {
             let in_use = forward.uses.enter();
             let client = Client::new(stream, Door::Forward(forward), slot);
-            let served = serve(Arc::clone(daemon), client);
-            daemon.drain.spawn(async move {
-                served.await;
-                drop(in_use);
-            });
+            daemon.drain.spawn(serve(Arc::clone(daemon), client, Some(in_use)));
         }
-        (door, stream) => daemon.drain.spawn(serve(Arc::clone(daemon), Client::new(stream, door, slot))),
+        (door, stream) => daemon.drain.spawn(serve(Arc::clone(daemon), Client::new(stream, door, slot), None)),
     }
     Ok(())
 }

@@ -21,10 +21,13 @@ pub(super) struct Copied {
 
 impl Copied {
     /// What can be read at once; nothing at the end of the stream.
-    pub(super) fn poll_read(from: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<Self>> {
+    pub(super) fn poll_read(from: &mut Stream, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<Self>> {
         let mut buffer = Buffer::take();
         let mut read = ReadBuf::new(buffer.bytes_mut());
-        ready!(Pin::new(&mut *from).poll_read(cx, &mut read))?;
+        ready!(match way {
+            Way::Now => from.poll_read_now(cx, &mut read),
+            Way::Copy | Way::Splice => Pin::new(&mut *from).poll_read(cx, &mut read),
+        })?;
         // TLS gives one record of 16 KiB at most; those that came with it go on in the same write. What this says in
         // place of bytes, it says again when it is asked the next time.
         while from.has_more() && read.remaining() > 0 {

@@ -46,6 +46,9 @@ pub(super) enum Way {
     Copy,
     /// Through a pipe.
     Splice,
+    /// Through a buffer, and without waiting to hear that there is something: for the first bytes of one who had time to
+    /// send some.
+    Now,
 }
 
 /// Which of the two streams broke a direction.
@@ -58,9 +61,9 @@ pub(super) enum Broken {
 }
 
 impl Direction {
-    /// A direction whose first bytes have been read already.
+    /// A direction whose first bytes may be there, or have been read already.
     pub(super) fn starting_with(tail: Vec<u8>) -> Self {
-        let carried = if tail.is_empty() { Carried::default() } else { Carried::Copied(tail.into()) };
+        let carried = if tail.is_empty() { Carried::Nothing(Way::Now) } else { Carried::Copied(tail.into()) };
         Self { carried }
     }
 
@@ -90,6 +93,9 @@ impl Direction {
                 return poll_later(cx);
             }
             let Poll::Ready(read) = poll_read(from, to, way, cx) else {
+                if way == Way::Now {
+                    self.carried = Carried::default();
+                }
                 return poll_flush(to, cx);
             };
             let carried = read.map_err(Broken::Read)?;
@@ -106,7 +112,7 @@ impl Direction {
         self.carried = Carried::default();
         let mut left = BYTES_PER_POLL;
         while left > 0 {
-            match ready!(Copied::poll_read(from, cx)) {
+            match ready!(Copied::poll_read(from, Way::Copy, cx)) {
                 Ok(read) if read.len() > 0 => left = left.saturating_sub(read.len()),
                 Ok(_) | Err(_) => return Poll::Ready(()),
             }
@@ -166,13 +172,14 @@ impl Default for Carried {
 
 /// What can be read at once; nothing at the end of the stream.
 fn poll_read(from: &mut Stream, to: &Stream, next: Way, cx: &mut Context<'_>) -> Poll<io::Result<Carried>> {
-    if way(next, from, to) == Way::Splice {
+    let way = way(next, from, to);
+    if way == Way::Splice {
         ready!(from.poll_read_ready(cx))?;
         if let Some(spliced) = Spliced::read(from)? {
             return Poll::Ready(Ok(Carried::Spliced(spliced)));
         }
     }
-    Copied::poll_read(from, cx).map_ok(Carried::Copied)
+    Copied::poll_read(from, way, cx).map_ok(Carried::Copied)
 }
 
 /// The way of what comes next, as far as the two streams leave a choice.
@@ -185,6 +192,7 @@ fn way(next: Way, from: &Stream, to: &Stream) -> Way {
         return if from.is_tls() || to.is_tls() { Way::Copy } else { forced };
     }
     match (from, to) {
+        _ if next == Way::Now => next,
         (Stream::Tcp(_), Stream::Tcp(_) | Stream::Unix(_)) => next,
         (Stream::Unix(_) | Stream::Tls(_), _) | (_, Stream::Tls(_)) => Way::Copy,
     }

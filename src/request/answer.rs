@@ -1,5 +1,7 @@
 //! What a client is told, as bytes: that it is connected, or what it has, or why not.
 
+use std::net::SocketAddr;
+
 use super::field::string;
 use super::{Form, HANDOFF_HEADER, LeaseView, Problem, UPGRADE_PROTOCOL};
 use crate::close::Refused;
@@ -9,7 +11,7 @@ use crate::plan::Course;
 /// The answer to a client that is now connected on this course to this upstream; what follows it are the node's bytes.
 ///
 /// A SOCKS5 client is told the bound address 0.0.0.0:0, which is no use to it. A forward's client is told nothing.
-pub fn established(form: Form, course: &Course, address: &str) -> Vec<u8> {
+pub fn established(form: Form, course: &Course, address: SocketAddr) -> Vec<u8> {
     match form {
         Form::Upgrade => http_head(&switching(), course, address),
         // No Content-Length (RFC 9110, section 9.3.6).
@@ -21,7 +23,7 @@ pub fn established(form: Form, course: &Course, address: &str) -> Vec<u8> {
 }
 
 /// The same to a client that gets the upstream's descriptor with the first of these bytes; nothing follows them.
-pub fn handed_off(course: &Course, address: &str) -> Vec<u8> {
+pub fn handed_off(course: &Course, address: SocketAddr) -> Vec<u8> {
     http_head(&format!("{}\r\n{HANDOFF_HEADER}: 1", switching()), course, address)
 }
 
@@ -40,12 +42,12 @@ fn switching() -> String {
 }
 
 /// `status` may have header lines behind it.
-fn http_head(status: &str, course: &Course, address: &str) -> Vec<u8> {
+fn http_head(status: &str, course: &Course, address: SocketAddr) -> Vec<u8> {
     let header =
         |name: &str, text: Option<&str>| text.map_or_else(String::new, |text| format!("{name}: {}\r\n", string(text)));
     let (route, resolver) =
         (header("Portolan-Route", course.pattern()), header("Portolan-Resolver", course.resolver()));
-    let next_hop = string(address);
+    let next_hop = string(&address.to_string());
     format!("HTTP/1.1 {status}\r\nProxy-Status: portolan; next-hop={next_hop}\r\n{route}{resolver}\r\n").into_bytes()
 }
 
@@ -132,24 +134,25 @@ mod tests {
     #[test]
     fn each_form_is_told_that_it_is_connected() {
         let route = attempt("^prod-db@.*\\.x", "", Stage::Tcp, DialError::Refused).course;
+        let [v4, v6] = ["10.0.1.50:4370", "[fd00::1]:4370"].map(|address| address.parse().unwrap());
         assert_eq!(
-            text(established(Form::Upgrade, &route, "10.0.1.50:4370")),
+            text(established(Form::Upgrade, &route, v4)),
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: portolan-tunnel\r\n\
              Proxy-Status: portolan; next-hop=\"10.0.1.50:4370\"\r\nPortolan-Route: \"^prod-db@.*\\\\.x\"\r\n\r\n"
         );
         assert_eq!(
-            text(established(Form::Connect, &route, "[fd00::1]:4370")),
+            text(established(Form::Connect, &route, v6)),
             "HTTP/1.1 200 OK\r\nProxy-Status: portolan; next-hop=\"[fd00::1]:4370\"\r\n\
              Portolan-Route: \"^prod-db@.*\\\\.x\"\r\n\r\n"
         );
         assert_eq!(
-            text(handed_off(&route, "10.0.1.50:4370")),
+            text(handed_off(&route, v4)),
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: portolan-tunnel\r\n\
              Portolan-Handoff: 1\r\n\
              Proxy-Status: portolan; next-hop=\"10.0.1.50:4370\"\r\nPortolan-Route: \"^prod-db@.*\\\\.x\"\r\n\r\n"
         );
-        assert_eq!(established(Form::Socks5, &route, ""), [5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-        assert!(established(Form::Forward, &route, "").is_empty());
+        assert_eq!(established(Form::Socks5, &route, v4), [5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert!(established(Form::Forward, &route, v4).is_empty());
     }
 
     #[test]

@@ -5,12 +5,13 @@ mod read_ahead;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, recv};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
@@ -68,7 +69,18 @@ impl Stream {
     ///
     /// Once our own side has been shut down, an orderly end of the peer's looks the same.
     pub fn is_hung_up(&self) -> bool {
-        is_hung_up(self)
+        self.has_heard_of_hang_up() || is_hung_up(self)
+    }
+
+    /// Whether the runtime knows already; it never takes this back.
+    fn has_heard_of_hang_up(&self) -> bool {
+        let now = &mut Context::from_waker(Waker::noop());
+        let heard = match self {
+            Self::Unix(unix) => pin!(unix.ready(Interest::WRITABLE)).poll(now),
+            Self::Tcp(tcp) => pin!(tcp.ready(Interest::WRITABLE)).poll(now),
+            Self::Tls(tls) => pin!(tls.get_ref().0.tcp().ready(Interest::WRITABLE)).poll(now),
+        };
+        matches!(heard, Poll::Ready(Ok(heard)) if heard.is_write_closed())
     }
 
     /// Waits until the peer has gone altogether; never ends on a half-close, and leaves unread bytes where they are.
@@ -149,6 +161,36 @@ impl Stream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Reads, and asks a plain socket before the runtime, which has not heard yet of what came to a new one.
+    pub(crate) fn poll_read_now(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.is_tls() {
+            match recv(&*self, buf.initialize_unfilled(), RecvFlags::DONTWAIT) {
+                Ok((_, read)) => {
+                    buf.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(Errno::AGAIN) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(self).poll_read(cx, buf)
+    }
+
+    /// Writes to its socket, which mostly takes bytes before the runtime has heard that it does.
+    fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let write = || Ok(send(self, buf, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?);
+        loop {
+            let is_heard = self.poll_write_ready(cx)?.is_ready();
+            match if is_heard { self.try_io(Interest::WRITABLE, write) } else { write() } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+            if !is_heard {
+                return Poll::Pending;
             }
         }
     }
@@ -245,9 +287,8 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            plain => plain.poll_send(cx, buf),
         }
     }
 

@@ -128,7 +128,7 @@ async fn run(acts: &[Act], rules: &Rules) -> Course {
         race_after: rules.race_after.map(millis),
         ..candidate(&upstreams, port)
     });
-    let mut race = Race::new(candidates, &upstreams, Deadline::after(millis(rules.deadline)));
+    let mut race = Race::new(candidates, Arc::clone(&upstreams), Deadline::after(millis(rules.deadline)));
     let winner = race.run().await.map(|won| won.up.address.port());
     let failed = race.take_failed().into_iter().map(|attempt| {
         let error = match attempt.error {
@@ -243,7 +243,7 @@ async fn who_comes_while_another_waits_for_a_dead_primary_does_not_wait_as_long(
     let upstreams = network.upstreams(Drain::new());
     let candidates = || [1, 2].map(|port| candidate(&upstreams, port)).into_iter();
     let race = async || {
-        let mut race = Race::new(candidates(), &upstreams, Deadline::after(Duration::from_secs(5)));
+        let mut race = Race::new(candidates(), Arc::clone(&upstreams), Deadline::after(Duration::from_secs(5)));
         assert!(race.run().await.is_some());
         Instant::now()
     };
@@ -263,7 +263,7 @@ async fn race_with_background(acts: &[Act], deadline: u64) -> (Scripted, Arc<Ups
     let ports = 1..=u16::try_from(acts.len()).unwrap();
     let candidates: Vec<_> = ports.map(|port| candidate(&upstreams, port)).collect();
     let deadline = Deadline::after(Duration::from_millis(deadline));
-    let won = Race::new(candidates.into_iter(), &upstreams, deadline).run().await.is_some();
+    let won = Race::new(candidates.into_iter(), Arc::clone(&upstreams), deadline).run().await.is_some();
     (network, upstreams, won)
 }
 
@@ -292,7 +292,7 @@ async fn a_client_that_departs_ejects_nobody_and_the_attempt_runs_on() {
     assert!(health.is_none(), "nobody has asked for it");
     let gone = async |after| {
         let deadline = Deadline::after(Duration::from_secs(5));
-        let mut race = Race::new([candidate(&upstreams, 1)].into_iter(), &upstreams, deadline);
+        let mut race = Race::new([candidate(&upstreams, 1)].into_iter(), Arc::clone(&upstreams), deadline);
         tokio::time::timeout(Duration::from_millis(after), race.run()).await.is_err()
     };
     assert!(gone(100).await);
@@ -309,7 +309,9 @@ async fn at_most_one_attempt_for_an_upstream_runs_on() {
     let upstreams = network.upstreams(Drain::new());
     for _ in 0..3 {
         let deadline = Deadline::after(Duration::from_millis(100));
-        assert!(Race::new([candidate(&upstreams, 1)].into_iter(), &upstreams, deadline).run().await.is_none());
+        assert!(
+            Race::new([candidate(&upstreams, 1)].into_iter(), Arc::clone(&upstreams), deadline).run().await.is_none()
+        );
     }
     // The first runs on until 3.0 s; if the others did, there would be three failures.
     sleep(2900).await;
@@ -354,7 +356,7 @@ async fn a_full_route_has_not_tried_its_upstream() {
     let _held = Turn::at(&route, &slots).unwrap().slot().unwrap();
     let turn = Turn::at(&route, &slots);
     let candidates = [Candidate { course: route.into(), turn, ..candidate(&upstreams, 1) }];
-    let mut race = Race::new(candidates.into_iter(), &upstreams, Deadline::after(Duration::from_secs(1)));
+    let mut race = Race::new(candidates.into_iter(), Arc::clone(&upstreams), Deadline::after(Duration::from_secs(1)));
     assert!(race.run().await.is_none());
     assert_eq!((race.take_failed().len(), state(&upstreams, 1).unwrap().attempts(), network.count(1)), (1, 0, 0));
 }
@@ -374,7 +376,7 @@ async fn a_primary_that_flaps_once_a_second_costs_few_requests() {
             // As a plan has them.
             candidates.sort_by_key(|candidate| candidate.is_ejected);
             let deadline = Deadline::after(Duration::from_secs(5));
-            let mut race = Race::new(candidates.into_iter(), &upstreams, deadline);
+            let mut race = Race::new(candidates.into_iter(), Arc::clone(&upstreams), deadline);
             assert!(race.run().await.is_some(), "none fails");
             began.elapsed()
         }));
@@ -395,7 +397,7 @@ async fn what_runs_on_unseen_holds_no_place_among_the_relays() {
     let turn = Turn::at(&route, &slots);
     let candidates = [Candidate { course: route.into(), turn, ..candidate(&upstreams, 1) }];
     let deadline = Deadline::after(Duration::from_millis(100));
-    let mut race = Race::new(candidates.into_iter(), &upstreams, deadline);
+    let mut race = Race::new(candidates.into_iter(), Arc::clone(&upstreams), deadline);
     assert!(poll_fn(|cx| Poll::Ready(pin!(race.run()).poll(cx).is_pending())).await);
     assert_eq!(slots.open("^db@"), 1, "a request that dials has its place");
     assert!(race.run().await.is_none());

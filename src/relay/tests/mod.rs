@@ -7,6 +7,7 @@ mod schedules;
 pub(super) mod ways;
 
 use std::io::ErrorKind;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,6 +83,19 @@ async fn the_tail_goes_first() {
         expect_end(&mut upstream).await;
         upstream.shutdown().await.unwrap();
         assert_eq!(relay.await.unwrap().up, 300_004, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_said_already_goes_on_before_the_runtime_hears_of_it() {
+    for kind in [Kind::UnixTcp, Kind::TcpTcp] {
+        let (mut client, mut upstream, mut relay) = kind.open(b"").await;
+        send(&mut client, b"ping").await;
+        let registered = registered();
+        // Nothing has been awaited since it was written, so that no event has told of it.
+        assert!(relay.poll(&registered, &mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(registered.delivered(Side::Client).get(), 4, "{kind:?}");
+        expect(&mut upstream, b"ping").await;
     }
 }
 
@@ -410,7 +424,7 @@ async fn an_idle_relay_is_small_and_holds_no_buffer() {
 
 #[test]
 fn the_task_of_an_idle_relay_takes_three_cache_line_pairs() {
-    fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+    fn size<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
     // tokio adds 112 bytes and rounds up to a multiple of 128: beyond 384 the next byte costs as much as 128 do. A

@@ -13,6 +13,8 @@
 //!   an orderly end, so has the other side: a node that answers in full and then resets, because the client still
 //!   sends, does not cost the client the answer.
 
+mod affinity;
+mod bulk;
 mod copy;
 mod direction;
 pub mod handoff;

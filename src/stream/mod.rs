@@ -195,27 +195,31 @@ impl Stream {
         }
     }
 
-    /// Lets more bytes wait for a Unix peer, up to net.core.wmem_max; TCP finds its measure by itself.
-    ///
-    /// The 208 KiB that it has from the start are less than a pipe holds: its reader and we would wait for each other
-    /// all the time. With more, one stream is twice as fast and costs half.
-    pub(crate) fn widen(&self) {
-        const WAITING: usize = 1024 * 1024;
-
-        if let Self::Unix(unix) = self {
-            // It is no loss but of speed.
-            drop(socket2::SockRef::from(unix).set_send_buffer_size(WAITING));
-        }
-    }
-
     /// Whether bytes are there that were read from its socket already, and are not decrypted yet.
     pub(crate) fn has_more(&self) -> bool {
         matches!(self, Self::Tls(tls) if tls.get_ref().0.has_more())
     }
 
+    /// Whether its peer is on this machine, as far as the addresses tell.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(tcp) => is_local(tcp),
+            Self::Tls(tls) => is_local(tls.get_ref().0.tcp()),
+        }
+    }
+
     /// Whether an end of this stream that comes without notice is a cut (TLS) and not an ordinary end.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+}
+
+/// Whether both ends are on this machine, as far as the addresses tell.
+pub(crate) fn is_local(tcp: &TcpStream) -> bool {
+    match (tcp.peer_addr(), tcp.local_addr()) {
+        (Ok(peer), Ok(local)) => peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip(),
+        _ => false,
     }
 }
 

@@ -22,11 +22,11 @@ pub(super) struct Copied {
 impl Copied {
     /// What can be read at once; nothing at the end of the stream.
     pub(super) fn poll_read(from: &mut Stream, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<Self>> {
-        let mut buffer = Buffer::take();
+        let mut buffer = if way == Way::Large { Buffer::take_large() } else { Buffer::take() };
         let mut read = ReadBuf::new(buffer.bytes_mut());
         ready!(match way {
             Way::Now => from.poll_read_now(cx, &mut read),
-            Way::Copy | Way::Splice => Pin::new(&mut *from).poll_read(cx, &mut read),
+            Way::Copy | Way::Large | Way::Splice => Pin::new(&mut *from).poll_read(cx, &mut read),
         })?;
         // TLS gives one record of 16 KiB at most; those that came with it go on in the same write. What this says in
         // place of bytes, it says again when it is asked the next time.
@@ -55,9 +55,9 @@ impl Copied {
         self.rest.len()
     }
 
-    /// All is written: says how to read what comes next. Behind a read that has filled its buffer is probably more.
-    pub(super) fn done(self) -> Way {
-        if self.rest.end == count(self.buffer.bytes()) { Way::Splice } else { Way::Copy }
+    /// Whether the read has filled its buffer: behind it is probably more.
+    pub(super) fn is_full(&self) -> bool {
+        self.rest.end == count(self.buffer.bytes())
     }
 }
 
@@ -69,7 +69,7 @@ impl From<Vec<u8>> for Copied {
     }
 }
 
-/// A buffer has [`SIZE`](crate::buffer::SIZE) bytes, and what was read elsewhere is less.
+/// A buffer has [`LARGE`](crate::buffer::LARGE) bytes at most, and what was read elsewhere is less.
 fn count(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

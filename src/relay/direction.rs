@@ -34,7 +34,8 @@ pub(super) struct Direction {
 enum Carried {
     /// And how to read what comes next.
     Nothing(Way),
-    Copied(Copied),
+    /// How it was read, and whether more is probably behind it.
+    Copied(Copied, Way, bool),
     Spliced(Spliced),
 }
 
@@ -44,6 +45,8 @@ pub(super) enum Way {
     /// Through a buffer.
     #[default]
     Copy,
+    /// Through a large buffer: much that TLS is made of.
+    Large,
     /// Through a pipe.
     Splice,
     /// Through a buffer, and without waiting to hear that there is something: for the first bytes of one who had time to
@@ -63,7 +66,8 @@ pub(super) enum Broken {
 impl Direction {
     /// A direction whose first bytes may be there, or have been read already.
     pub(super) fn starting_with(tail: Vec<u8>) -> Self {
-        let carried = if tail.is_empty() { Carried::Nothing(Way::Now) } else { Carried::Copied(tail.into()) };
+        let carried =
+            if tail.is_empty() { Carried::Nothing(Way::Now) } else { Carried::Copied(tail.into(), Way::Copy, false) };
         Self { carried }
     }
 
@@ -92,7 +96,9 @@ impl Direction {
             if left == 0 {
                 return poll_later(cx);
             }
-            let Poll::Ready(read) = poll_read(from, to, way, cx) else {
+            #[cfg(test)]
+            let way = super::tests::ways::forced(from, to).unwrap_or(way);
+            let Poll::Ready(read) = poll_read(from, way, cx) else {
                 if way == Way::Now {
                     self.carried = Carried::default();
                 }
@@ -132,7 +138,7 @@ impl Direction {
         loop {
             let written = match &mut self.carried {
                 Carried::Nothing(next) => return Poll::Ready(Ok(*next)),
-                Carried::Copied(copied) => ready!(copied.poll_write(to, cx))?,
+                Carried::Copied(copied, ..) => ready!(copied.poll_write(to, cx))?,
                 Carried::Spliced(spliced) => ready!(spliced.poll_write(to, cx))?,
             };
             if written == 0 {
@@ -140,9 +146,13 @@ impl Direction {
             }
             delivered.add(written);
             if self.carried.len() == 0 {
-                let begins = matches!(self.carried, Carried::Copied(_));
-                let next = mem::take(&mut self.carried).done();
-                let next = if begins && next == Way::Splice { bulk::begin(from, to) } else { next };
+                let next = match mem::take(&mut self.carried) {
+                    Carried::Nothing(next) => next,
+                    Carried::Copied(_, _, false) => Way::Copy,
+                    Carried::Copied(_, way @ (Way::Large | Way::Splice), true) => way,
+                    Carried::Copied(_, Way::Copy | Way::Now, true) => bulk::begin(from, to),
+                    Carried::Spliced(spliced) => spliced.done(),
+                };
                 self.carried = Carried::Nothing(next);
             }
         }
@@ -154,17 +164,8 @@ impl Carried {
     fn len(&self) -> usize {
         match self {
             Self::Nothing(_) => 0,
-            Self::Copied(copied) => copied.len(),
+            Self::Copied(copied, ..) => copied.len(),
             Self::Spliced(spliced) => spliced.len(),
-        }
-    }
-
-    /// All is delivered: says how to read what comes next.
-    fn done(self) -> Way {
-        match self {
-            Self::Nothing(next) => next,
-            Self::Copied(copied) => copied.done(),
-            Self::Spliced(spliced) => spliced.done(),
         }
     }
 }
@@ -176,30 +177,16 @@ impl Default for Carried {
 }
 
 /// What can be read at once; nothing at the end of the stream.
-fn poll_read(from: &mut Stream, to: &Stream, next: Way, cx: &mut Context<'_>) -> Poll<io::Result<Carried>> {
-    let way = way(next, from, to);
+fn poll_read(from: &mut Stream, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<Carried>> {
     if way == Way::Splice {
         ready!(from.poll_read_ready(cx))?;
         if let Some(spliced) = Spliced::read(from)? {
             return Poll::Ready(Ok(Carried::Spliced(spliced)));
         }
     }
-    Copied::poll_read(from, way, cx).map_ok(Carried::Copied)
-}
-
-/// The way of what comes next, as far as the two streams leave a choice.
-///
-/// TLS has its bytes in user space.
-fn way(next: Way, from: &Stream, to: &Stream) -> Way {
-    #[cfg(test)]
-    if let Some(forced) = super::tests::ways::forced() {
-        return if from.is_tls() || to.is_tls() { Way::Copy } else { forced };
-    }
-    match (from, to) {
-        _ if next == Way::Now => next,
-        (Stream::Tls(_), _) | (_, Stream::Tls(_)) => Way::Copy,
-        (Stream::Tcp(_) | Stream::Unix(_), Stream::Tcp(_) | Stream::Unix(_)) => next,
-    }
+    let copied = ready!(Copied::poll_read(from, way, cx))?;
+    let is_full = copied.is_full() || from.has_much();
+    Poll::Ready(Ok(Carried::Copied(copied, way, is_full)))
 }
 
 /// Nothing is left to read for now: nothing may stay in a TLS buffer either. Ready only when that fails.

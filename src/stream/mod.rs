@@ -200,6 +200,11 @@ impl Stream {
         matches!(self, Self::Tls(tls) if tls.get_ref().0.has_more())
     }
 
+    /// Whether its socket had so much under TLS that more is probably there.
+    pub(crate) fn has_much(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.get_ref().0.has_much())
+    }
+
     /// Whether its peer is on this machine, as far as the addresses tell.
     pub(crate) fn is_local(&self) -> bool {
         match self {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::buffer::Buffer;
+use crate::buffer::{self, Buffer};
 
 /// A TCP stream under TLS.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct ReadAhead {
     tcp: TcpStream,
     /// Read, and not asked for yet; only while there are such bytes.
     ahead: Option<Ahead>,
+    /// So much came with the last read that more is probably there.
+    much: bool,
     /// The socket has failed. It says so once, and its reader may ask more often.
     failed: Option<i32>,
 }
@@ -29,7 +31,7 @@ struct Ahead {
 impl ReadAhead {
     /// Nothing is read yet.
     pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, ahead: None, failed: None }
+        Self { tcp, ahead: None, much: false, failed: None }
     }
 
     /// The socket.
@@ -42,18 +44,24 @@ impl ReadAhead {
         self.ahead.is_some()
     }
 
+    /// Whether the last read brought as much as a buffer holds.
+    pub(crate) fn has_much(&self) -> bool {
+        self.much
+    }
+
     /// Reads what has come.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(errno) = self.failed {
             return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
         }
-        let mut buffer = Buffer::take();
+        let mut buffer = if self.much { Buffer::take_large() } else { Buffer::take() };
         let mut read = ReadBuf::new(buffer.bytes_mut());
         if let Err(error) = ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read)) {
             self.failed = error.raw_os_error();
             return Poll::Ready(Err(error));
         }
         let end = read.filled().len();
+        self.much = end >= buffer::SIZE;
         self.ahead = (end > 0).then_some(Ahead { buffer, start: 0, end });
         Poll::Ready(Ok(()))
     }

@@ -11,6 +11,7 @@ use crate::close::Closed;
 use crate::relay::Relay;
 use crate::relay::direction::Way;
 use crate::relay::pipes::Pipe;
+use crate::stream::Stream;
 
 /// What a system has for who asks for a pipe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,9 +30,9 @@ thread_local! {
     static SUPPLY: Cell<Supply> = const { Cell::new(Supply::Usual) };
 }
 
-/// The way that the test on this thread wants; by itself a relay chooses.
-pub(in crate::relay) fn forced() -> Option<Way> {
-    FORCED.get()
+/// The way that the test on this thread wants, where the two streams leave a choice; by itself a relay chooses.
+pub(in crate::relay) fn forced(from: &Stream, to: &Stream) -> Option<Way> {
+    FORCED.get().filter(|_| !from.is_tls() && !to.is_tls())
 }
 
 /// The way of all relays on this thread from here on.
@@ -74,6 +75,10 @@ pub(super) fn every_way(kinds: impl IntoIterator<Item = Kind>) -> impl Iterator<
 impl Case {
     pub(super) fn client_is_unix(self) -> bool {
         self.kind.client_is_unix()
+    }
+
+    pub(super) fn upstream_is_tls(self) -> bool {
+        self.kind.upstream_is_tls()
     }
 
     pub(super) fn may_splice(self) -> bool {

@@ -16,6 +16,7 @@
     reason = "a measurement that fails says where and has no result"
 )]
 
+mod bare;
 #[path = "../../tests/support/certs.rs"]
 mod certs;
 mod dialer;
@@ -61,6 +62,7 @@ fn main() -> Result<(), Failure> {
             process::pin(serde_json::from_str(core)?)?;
             load::run(&serde_json::from_str(door)?, &serde_json::from_str(load)?)?;
         }
+        ["proxy", "bare", unix, tcp, upstream] => bare::run(unix, tcp, upstream),
         ["proxy", ref proxy @ ..] => proxy::run(proxy),
         _ => return compare(&Options::parse()),
     }

@@ -84,7 +84,8 @@ pub(crate) const MEASURES: &[Measure] = &[
 impl Measure {
     /// The doors at which this peer is measured so.
     pub(crate) fn entries(&self, peer: &Peer) -> &'static [Entry] {
-        if !peer.settings.contains(&self.setting) || (self.many && peer.most_relays == 0) {
+        let is_fit = peer.measures.is_empty() || peer.measures.contains(&self.key);
+        if !is_fit || !peer.settings.contains(&self.setting) || (self.many && peer.most_relays == 0) {
             return &[];
         }
         if self.doors { peer.entries } else { &peer.entries[..1] }

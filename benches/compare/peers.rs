@@ -79,6 +79,8 @@ pub(crate) struct Peer {
     pub(crate) reload: Option<Reload>,
     /// So many idle relays it is asked to hold at most.
     pub(crate) most_relays: usize,
+    /// The measures that it is fit for, by name; none: all of its settings.
+    pub(crate) measures: &'static [&'static str],
 }
 
 const BOTH: &[Entry] = &[Entry::Unix, Entry::Tcp];
@@ -99,6 +101,7 @@ const PLAIN: Peer = Peer {
     processes: &[],
     reload: None,
     most_relays: usize::MAX,
+    measures: &[],
 };
 
 /// All of them; direct, which has no proxy, comes first.
@@ -115,6 +118,13 @@ pub(crate) const PEERS: &[Peer] = &[
         ],
         processes: &[&["{portolan}", "run", "--config", "{folder}/portolan.toml"]],
         reload: Some(Reload::Signal(rustix::process::Signal::HUP)),
+        ..PLAIN
+    },
+    // No proxy to be used: what the kernel alone costs.
+    Peer {
+        name: "bare epoll",
+        processes: &[&["{this}", "proxy", "bare", "{unix}", "{tcp}", "{upstream}"]],
+        measures: &["rtt", "conn1", "conn64"],
         ..PLAIN
     },
     Peer { name: "tokio copy", processes: &[&["{this}", "proxy", "copy", "{unix}", "{tcp}", "{upstream}"]], ..PLAIN },

@@ -160,7 +160,7 @@ impl Client {
     pub async fn establish(&mut self, facts: &Facts, deadline: Deadline) -> Result<(), Refused> {
         let form = self.form.unwrap_or(Form::Forward);
         let answer = established(form, &facts.course, facts.address);
-        match timeout_at(deadline.instant(), self.stream.write_all(&answer)).await {
+        match timeout_at(deadline.instant(), self.stream.write_all_now(&answer)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Refused::ClientGone),
         }

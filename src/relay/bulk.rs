@@ -14,12 +14,12 @@ pub(super) fn begin(from: &Stream, to: &Stream) -> Way {
             false
         }
         Stream::Tcp(tcp) => is_paced(tcp),
-        Stream::Tls(_) => return Way::Copy,
+        Stream::Tls(_) => return Way::Much,
     };
     match from {
         Stream::Tls(_) => Way::Large,
         // A GB from a Unix socket takes 0.25 s of CPU copied and 0.16 s spliced, but 0.28 s and 0.33 s under BBR.
-        Stream::Unix(_) if is_paced => Way::Copy,
+        Stream::Unix(_) if is_paced => Way::Much,
         Stream::Unix(_) | Stream::Tcp(_) => Way::Splice,
     }
 }
@@ -31,14 +31,18 @@ pub(super) fn begin(from: &Stream, to: &Stream) -> Way {
 fn widen(unix: &UnixStream) {
     const WAITING: usize = 1024 * 1024;
 
-    // It is no loss but of speed.
-    drop(SockRef::from(unix).set_send_buffer_size(WAITING));
+    let socket = SockRef::from(unix);
+    if socket.send_buffer_size().is_ok_and(|already| already < WAITING) {
+        // It is no loss but of speed.
+        drop(socket.set_send_buffer_size(WAITING));
+    }
 }
 
 /// Whether its bytes wait for a timer, as they do under BBR; a connection within this machine is freed of that.
 ///
 /// There is no bottleneck to be found on the way, and the timer halves what one stream carries. Reno is the one
-/// algorithm that every Linux has and lets everybody choose (tcp(7), TCP_CONGESTION).
+/// algorithm that every Linux has, and that everybody may choose unless net.ipv4.tcp_allowed_congestion_control was
+/// changed (tcp(7), TCP_CONGESTION).
 fn is_paced(tcp: &TcpStream) -> bool {
     let socket = SockRef::from(tcp);
     let paces = socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr"));
@@ -71,12 +75,13 @@ mod tests {
             assert!(!is_paced(&ours));
             assert_eq!(algorithm(&ours), "reno");
         }
-        SockRef::from(&ours).set_tcp_congestion(b"reno").unwrap();
-        assert!(!is_paced(&ours));
+        if SockRef::from(&ours).set_tcp_congestion(b"reno").is_ok() {
+            assert!(!is_paced(&ours));
+        }
     }
 
     #[tokio::test]
-    async fn much_is_spliced_unless_tls_is_to_be_made_of_it() {
+    async fn much_between_plain_sockets_is_spliced() {
         let (unix, _peer) = UnixStream::pair().unwrap();
         let before = SockRef::from(&unix).send_buffer_size().unwrap();
         let (ours, theirs) = tcp().await;
@@ -85,6 +90,6 @@ mod tests {
             assert_eq!(begin(from, to), Way::Splice);
         }
         let Stream::Unix(unix) = &unix else { unreachable!() };
-        assert!(SockRef::from(unix).send_buffer_size().unwrap() > before);
+        assert!(SockRef::from(unix).send_buffer_size().unwrap() >= before);
     }
 }

@@ -18,7 +18,7 @@ use crate::buffer;
 use crate::stream::Stream;
 
 /// One poll reads until it has so many bytes: bulk starves neither its other direction nor other relays. What
-/// a pipe holds may be more, but takes no longer.
+/// a pipe holds may be more, but takes no longer; a large buffer is more, and takes 0.2 ms to decrypt.
 ///
 /// tokio's own budget does not do: it counts operations on sockets, and TLS has bytes without asking its socket.
 const BYTES_PER_POLL: usize = 4 * buffer::SIZE;
@@ -45,12 +45,14 @@ pub(super) enum Way {
     /// Through a buffer.
     #[default]
     Copy,
-    /// Through a large buffer: much that TLS is made of.
+    /// Through a buffer, though much comes.
+    Much,
+    /// Through a large buffer: much that comes out of TLS.
     Large,
     /// Through a pipe.
     Splice,
-    /// Through a buffer, and without waiting to hear that there is something: for the first bytes of one who had time to
-    /// send some.
+    /// Through a buffer, and without waiting to hear that there is something and room for it: for the first bytes of one
+    /// who had time to send some.
     Now,
 }
 
@@ -67,7 +69,7 @@ impl Direction {
     /// A direction whose first bytes may be there, or have been read already.
     pub(super) fn starting_with(tail: Vec<u8>) -> Self {
         let carried =
-            if tail.is_empty() { Carried::Nothing(Way::Now) } else { Carried::Copied(tail.into(), Way::Copy, false) };
+            if tail.is_empty() { Carried::Nothing(Way::Now) } else { Carried::Copied(tail.into(), Way::Now, false) };
         Self { carried }
     }
 
@@ -138,7 +140,7 @@ impl Direction {
         loop {
             let written = match &mut self.carried {
                 Carried::Nothing(next) => return Poll::Ready(Ok(*next)),
-                Carried::Copied(copied, ..) => ready!(copied.poll_write(to, cx))?,
+                Carried::Copied(copied, way, _) => ready!(copied.poll_write(to, *way, cx))?,
                 Carried::Spliced(spliced) => ready!(spliced.poll_write(to, cx))?,
             };
             if written == 0 {
@@ -149,7 +151,7 @@ impl Direction {
                 let next = match mem::take(&mut self.carried) {
                     Carried::Nothing(next) => next,
                     Carried::Copied(_, _, false) => Way::Copy,
-                    Carried::Copied(_, way @ (Way::Large | Way::Splice), true) => way,
+                    Carried::Copied(_, way @ (Way::Much | Way::Large | Way::Splice), true) => way,
                     Carried::Copied(_, Way::Copy | Way::Now, true) => bulk::begin(from, to),
                     Carried::Spliced(spliced) => spliced.done(),
                 };

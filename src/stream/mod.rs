@@ -180,19 +180,24 @@ impl Stream {
         Pin::new(self).poll_read(cx, buf)
     }
 
-    /// Writes to its socket, which mostly takes bytes before the runtime has heard that it does.
-    fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let write = || Ok(send(self, buf, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?);
-        loop {
-            let is_heard = self.poll_write_ready(cx)?.is_ready();
-            match if is_heard { self.try_io(Interest::WRITABLE, write) } else { write() } {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-            if !is_heard {
-                return Poll::Pending;
+    /// Writes, and asks a plain socket before the runtime, which has not heard yet that a new one takes bytes.
+    pub(crate) fn poll_write_now(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.is_tls() {
+            match send(&*self, buf, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => {}
+                sent => return Poll::Ready(Ok(sent?)),
             }
         }
+        Pin::new(self).poll_write(cx, buf)
+    }
+
+    /// Writes all of it to a new socket.
+    pub(crate) async fn write_all_now(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = poll_fn(|cx| self.poll_write_now(cx, bytes)).await?;
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Whether bytes are there that were read from its socket already, and are not decrypted yet.
@@ -296,8 +301,9 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-            plain => plain.poll_send(cx, buf),
         }
     }
 

@@ -1,5 +1,6 @@
 //! An open byte stream of any kind, on either side.
 
+mod hang_up;
 mod read_ahead;
 
 use std::future::poll_fn;
@@ -9,7 +10,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::unix::AsyncFd;
@@ -18,6 +18,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
+pub(crate) use hang_up::HangUp;
+use hang_up::is_hung_up;
 pub use read_ahead::ReadAhead;
 
 /// A client's or an upstream's stream.
@@ -240,43 +242,6 @@ pub(crate) fn is_local(tcp: &TcpStream) -> bool {
 )]
 pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(descriptor, interest)
-}
-
-/// Waits for the end of a peer that has ended its own side, or whose bytes are not read for now.
-///
-/// The stream's own registration is of no use for this: it stays readable, and its readiness to write must not be
-/// cleared. So this is a second registration of the same socket, under a descriptor of its own.
-#[derive(Debug)]
-pub(crate) struct HangUp(AsyncFd<OwnedFd>);
-
-impl HangUp {
-    /// Of the peer of this stream.
-    pub(crate) fn of(stream: &Stream) -> io::Result<Self> {
-        let duplicate = stream.as_fd().try_clone_to_owned()?;
-        // Of all interests this one is woken least; EPOLLHUP and EPOLLERR come unasked.
-        watch(duplicate, Interest::WRITABLE).map(Self)
-    }
-
-    /// Ready when the peer has gone altogether.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            // It fails only when the runtime is ending.
-            let Ok(mut event) = ready!(self.0.poll_write_ready(cx)) else { return Poll::Ready(()) };
-            if event.ready().is_write_closed() || is_hung_up(&self.0) {
-                return Poll::Ready(());
-            }
-            // Clears this event only: one that came since it was taken stays.
-            event.clear_ready();
-        }
-    }
-}
-
-fn is_hung_up(socket: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(&socket, PollFlags::empty())];
-    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-        Ok(_) => fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)),
-        Err(_) => false,
-    }
 }
 
 impl AsFd for Stream {

@@ -64,7 +64,7 @@ async fn connect(daemon: &Arc<Daemon>, client: &mut Client) -> Result<Answered, 
     let admitted = admitted?; // ... and refused only here, in the form that the client speaks
 
     let deadline = deadline.at_most(started, request.deadline);
-    let dialing = Box::pin(dialing(daemon, client, &request, deadline)?); // keeps every attempt for answer and log
+    let dialing = Box::pin(plan_dial(daemon, client, &request, deadline)?); // keeps every attempt for answer and log
     let dialed = client.while_there(dialing, &daemon.drain).await?;
 
     let Dialed { stream: upstream, course, address, failed, slot } = dialed; // no failover after this line
@@ -79,7 +79,7 @@ async fn connect(daemon: &Arc<Daemon>, client: &mut Client) -> Result<Answered, 
 }
 
 /// Plans the way to the node, with one snapshot of the table that is held until the dial ends.
-fn dialing(
+fn plan_dial(
     daemon: &Daemon,
     client: &Client,
     request: &ConnectRequest,

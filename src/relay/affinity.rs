@@ -31,7 +31,7 @@ const ALONE: Duration = Duration::from_millis(200);
 const RESIGNED: Duration = Duration::from_secs(2);
 
 thread_local! {
-    static WATCH: Cell<Watch> = const { Cell::new(Watch { unlooked: 0, streak: None, away: None, resigned: None }) };
+    static WATCH: Cell<Watch> = const { Cell::new(Watch::NEW) };
 }
 
 /// Asked once for [`BETWEEN_LOOKS`] bytes.
@@ -91,6 +91,8 @@ pub(super) fn moved(from: &Stream, to: &Stream, bytes: usize) {
 }
 
 impl Watch {
+    const NEW: Self = Self { unlooked: 0, streak: None, away: None, resigned: None };
+
     /// Whether it is time for a look, with so many bytes more.
     fn is_due(&mut self, bytes: usize) -> bool {
         if let Some(away) = &mut self.away {
@@ -218,11 +220,9 @@ mod tests {
 
     use super::*;
 
-    const NEW: Watch = Watch { unlooked: 0, streak: None, away: None, resigned: None };
-
     #[tokio::test(start_paused = true)]
     async fn it_takes_looks_in_a_row_for_a_while() {
-        let mut watch = NEW;
+        let mut watch = Watch::NEW;
         assert!(!watch.is_due(BETWEEN_LOOKS - 1) && watch.is_due(1) && !watch.is_due(1));
         let mut enough = None;
         for (looks, is_shared) in [(4, true), (1, false), (4, true), (3, true)] {
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_no_faster_elsewhere_stays_for_a_while() {
         for (moved, stays) in [(900, true), (1_100, false)] {
-            let mut watch = Watch { away: Some(Away::at(1_000.0)), ..NEW };
+            let mut watch = Watch { away: Some(Away::at(1_000.0)), ..Watch::NEW };
             assert!(!watch.is_due(moved));
             advance(Duration::from_secs(1)).await;
             watch.is_back();

@@ -24,10 +24,11 @@ impl Copied {
     pub(super) fn poll_read(from: &mut Stream, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<Self>> {
         let mut buffer = if way == Way::Large { Buffer::take_large() } else { Buffer::take() };
         let mut read = ReadBuf::new(buffer.bytes_mut());
-        ready!(match way {
-            Way::Now => from.poll_read_now(cx, &mut read),
-            Way::Copy | Way::Much | Way::Large | Way::Splice => Pin::new(&mut *from).poll_read(cx, &mut read),
-        })?;
+        if way == Way::Now {
+            ready!(from.poll_read_now(cx, &mut read))?;
+        } else {
+            ready!(Pin::new(&mut *from).poll_read(cx, &mut read))?;
+        }
         // TLS gives one record of 16 KiB at most; those that came with it go on in the same write. What this says in
         // place of bytes, it says again when it is asked the next time.
         while from.has_more() && read.remaining() > 0 {
@@ -45,10 +46,8 @@ impl Copied {
     pub(super) fn poll_write(&mut self, to: &mut Stream, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let rest = self.rest.start as usize..self.rest.end as usize;
         let rest = self.buffer.bytes().get(rest).unwrap_or_default();
-        let written = ready!(match way {
-            Way::Now => to.poll_write_now(cx, rest),
-            Way::Copy | Way::Much | Way::Large | Way::Splice => Pin::new(to).poll_write(cx, rest),
-        })?;
+        let written = if way == Way::Now { to.poll_write_now(cx, rest) } else { Pin::new(to).poll_write(cx, rest) };
+        let written = ready!(written)?;
         self.rest.start += count(rest.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }

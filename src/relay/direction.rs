@@ -34,8 +34,13 @@ pub(super) struct Direction {
 enum Carried {
     /// And how to read what comes next.
     Nothing(Way),
-    /// How it was read, and whether more is probably behind it.
-    Copied(Copied, Way, bool),
+    Copied {
+        bytes: Copied,
+        /// How they were read.
+        way: Way,
+        /// Whether more is probably behind them.
+        goes_on: bool,
+    },
     Spliced(Spliced),
 }
 
@@ -68,8 +73,11 @@ pub(super) enum Broken {
 impl Direction {
     /// A direction whose first bytes may be there, or have been read already.
     pub(super) fn starting_with(tail: Vec<u8>) -> Self {
-        let carried =
-            if tail.is_empty() { Carried::Nothing(Way::Now) } else { Carried::Copied(tail.into(), Way::Now, false) };
+        let way = Way::Now;
+        let carried = match tail.is_empty() {
+            true => Carried::Nothing(way),
+            false => Carried::Copied { bytes: tail.into(), way, goes_on: false },
+        };
         Self { carried }
     }
 
@@ -82,6 +90,12 @@ impl Direction {
     #[cfg(test)]
     pub(super) fn has_pipe(&self) -> bool {
         matches!(self.carried, Carried::Spliced(_))
+    }
+
+    /// Whether it holds more than a buffer of the usual size.
+    #[cfg(test)]
+    pub(super) fn has_large_buffer(&self) -> bool {
+        matches!(self.carried, Carried::Copied { .. }) && self.carried.len() > buffer::SIZE
     }
 
     /// Moves bytes until `from` has ended and `to` has accepted all that came before. `delivered` counts what it accepts.
@@ -140,7 +154,7 @@ impl Direction {
         loop {
             let written = match &mut self.carried {
                 Carried::Nothing(next) => return Poll::Ready(Ok(*next)),
-                Carried::Copied(copied, way, _) => ready!(copied.poll_write(to, *way, cx))?,
+                Carried::Copied { bytes, way, .. } => ready!(bytes.poll_write(to, *way, cx))?,
                 Carried::Spliced(spliced) => ready!(spliced.poll_write(to, cx))?,
             };
             if written == 0 {
@@ -150,9 +164,9 @@ impl Direction {
             if self.carried.len() == 0 {
                 let next = match mem::take(&mut self.carried) {
                     Carried::Nothing(next) => next,
-                    Carried::Copied(_, _, false) => Way::Copy,
-                    Carried::Copied(_, way @ (Way::Much | Way::Large | Way::Splice), true) => way,
-                    Carried::Copied(_, Way::Copy | Way::Now, true) => bulk::begin(from, to),
+                    Carried::Copied { goes_on: false, .. } => Way::Copy,
+                    Carried::Copied { way: Way::Copy | Way::Now, .. } => bulk::begin(from, to),
+                    Carried::Copied { way, .. } => way,
                     Carried::Spliced(spliced) => spliced.done(),
                 };
                 self.carried = Carried::Nothing(next);
@@ -166,7 +180,7 @@ impl Carried {
     fn len(&self) -> usize {
         match self {
             Self::Nothing(_) => 0,
-            Self::Copied(copied, ..) => copied.len(),
+            Self::Copied { bytes, .. } => bytes.len(),
             Self::Spliced(spliced) => spliced.len(),
         }
     }
@@ -186,9 +200,9 @@ fn poll_read(from: &mut Stream, way: Way, cx: &mut Context<'_>) -> Poll<io::Resu
             return Poll::Ready(Ok(Carried::Spliced(spliced)));
         }
     }
-    let copied = ready!(Copied::poll_read(from, way, cx))?;
-    let is_full = copied.is_full() || from.has_much();
-    Poll::Ready(Ok(Carried::Copied(copied, way, is_full)))
+    let bytes = ready!(Copied::poll_read(from, way, cx))?;
+    let goes_on = bytes.is_full() || from.has_much();
+    Poll::Ready(Ok(Carried::Copied { bytes, way, goes_on }))
 }
 
 /// Nothing is left to read for now: nothing may stay in a TLS buffer either. Ready only when that fails.

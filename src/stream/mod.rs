@@ -76,12 +76,7 @@ impl Stream {
 
     /// Whether the runtime knows already; it never takes this back.
     fn has_heard_of_hang_up(&self) -> bool {
-        let now = &mut Context::from_waker(Waker::noop());
-        let heard = match self {
-            Self::Unix(unix) => pin!(unix.ready(Interest::WRITABLE)).poll(now),
-            Self::Tcp(tcp) => pin!(tcp.ready(Interest::WRITABLE)).poll(now),
-            Self::Tls(tls) => pin!(tls.get_ref().0.tcp().ready(Interest::WRITABLE)).poll(now),
-        };
+        let heard = pin!(self.ready(Interest::WRITABLE)).poll(&mut Context::from_waker(Waker::noop()));
         matches!(heard, Poll::Ready(Ok(heard)) if heard.is_write_closed())
     }
 
@@ -91,7 +86,7 @@ impl Stream {
     /// now and then.
     pub async fn hung_up(&self) {
         // An error is about the peer too; what it means is asked below.
-        drop(self.something_ended().await);
+        drop(self.ready(Self::END).await);
         if self.is_hung_up() {
             return;
         }
@@ -110,10 +105,12 @@ impl Stream {
         }
     }
 
-    /// Waits for the peer's end, of its own side or altogether.
-    async fn something_ended(&self) -> io::Result<Ready> {
-        // Urgent data or an end, says tokio; no socket is watched for the first. Unread bytes are neither.
-        let interest = Interest::PRIORITY;
+    /// The peer's end, of its own side or altogether: urgent data or an end, says tokio, and no socket is watched for the
+    /// first. Unread bytes are neither.
+    const END: Interest = Interest::PRIORITY;
+
+    /// Waits until its socket is so, as far as the runtime has heard.
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
             Self::Unix(unix) => unix.ready(interest).await,
             Self::Tcp(tcp) => tcp.ready(interest).await,

@@ -76,6 +76,23 @@ async fn a_relay_has_a_pipe_while_much_is_on_its_way_from_tcp() {
 }
 
 #[tokio::test]
+async fn a_relay_has_a_large_buffer_while_much_is_on_its_way_out_of_tls() {
+    let part = pattern(251 * 1024);
+    for kind in [Kind::UnixTls, Kind::TcpTls] {
+        let (mut client, mut upstream, mut relay) = kind.open(b"").await;
+        let entry = registered();
+        let sent = fill(&mut relay, &entry, &mut upstream, &part).await;
+        assert!(relay.upstream.sends.has_large_buffer(), "{kind:?}, after {sent} bytes");
+        let bytes = pattern(sent);
+        tokio::select! {
+            () = async { loop { run(&mut relay, &entry).await } } => {}
+            // TLS has taken more than it has sent.
+            (flushed, ()) = async { tokio::join!(upstream.flush(), expect(&mut client, &bytes)) } => flushed.unwrap(),
+        }
+    }
+}
+
+#[tokio::test]
 async fn descriptors_that_a_client_sends_are_closed_and_its_bytes_arrive() {
     for kind in every_way([Kind::UnixTcp]) {
         let (client, mut upstream, relay) = kind.connect().await;
